@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+const (
+	// packetBufSize is the storage of a PacketBuf in bytes, headroom included.
+	packetBufSize = 2048
+	// PacketHeadroom is the room in bytes in front of the payload of a fresh
+	// PacketBuf: frame type 1 + length 2 + quarter stream id 8 + context id 8 + shim 8 = 27.
+	PacketHeadroom = 32
+	// MaxPacketPayload is the largest payload that fits a PacketBuf, with spare
+	// room behind it for what the layers below may append.
+	MaxPacketPayload = packetBufSize - PacketHeadroom - 32
+)
+
+// PacketBuf carries the payload of one datagram from the application to the wire.
+// It has exactly one holder; handing it to SendDatagrams (here or in a layer
+// above) passes it on. It is not safe for concurrent use.
+type PacketBuf struct {
+	// Flow is an opaque key: datagrams with equal non-zero Flow are kept in order
+	// on one path when the scheduler supports affinity.
+	Flow uint64
+	// Class is the traffic class that the scheduler sees.
+	Class sched.Class
+
+	off, end int
+	queued   instant
+	next     *PacketBuf
+	buf      [packetBufSize]byte
+}
+
+var (
+	packetBufPool = sync.Pool{New: func() any { return new(PacketBuf) }}
+	// packetBufsOut counts buffers that are not in the pool; tests check that it
+	// returns to zero.
+	packetBufsOut atomic.Int64
+)
+
+// NewPacketBuf returns an empty buffer with PacketHeadroom bytes of headroom.
+func NewPacketBuf() *PacketBuf {
+	b := packetBufPool.Get().(*PacketBuf)
+	b.Flow, b.Class, b.next, b.queued = 0, sched.ClassOther, nil, 0
+	b.off, b.end = PacketHeadroom, PacketHeadroom
+	packetBufsOut.Add(1)
+	return b
+}
+
+// Bytes is the payload.
+func (b *PacketBuf) Bytes() []byte { return b.buf[b.off:b.end] }
+
+// Len is the length of the payload in bytes.
+func (b *PacketBuf) Len() int { return b.end - b.off }
+
+// Space is the storage for the payload, MaxPacketPayload bytes; fill its start
+// and call SetLen. Only for a fresh buffer, before any Prepend.
+func (b *PacketBuf) Space() []byte { return b.buf[b.off : PacketHeadroom+MaxPacketPayload] }
+
+// SetLen makes the first n bytes behind the headroom the payload.
+func (b *PacketBuf) SetLen(n int) {
+	if n < 0 || n > len(b.buf)-b.off {
+		panic("BUG: PacketBuf.SetLen out of range")
+	}
+	b.end = b.off + n
+}
+
+// Prepend grows the payload by n bytes at its front and returns the whole payload.
+func (b *PacketBuf) Prepend(n int) []byte {
+	if n > b.off {
+		panic("BUG: PacketBuf has no headroom left")
+	}
+	b.off -= n
+	return b.buf[b.off:b.end]
+}
+
+// TrimFront shortens the payload by n bytes at its front.
+func (b *PacketBuf) TrimFront(n int) {
+	if n > b.end-b.off {
+		panic("BUG: PacketBuf.TrimFront out of range")
+	}
+	b.off += n
+}
+
+// Release gives the buffer back. The caller must not use it afterwards.
+func (b *PacketBuf) Release() {
+	packetBufsOut.Add(-1)
+	packetBufPool.Put(b)
+}
