@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package tun creates network interfaces of the TUN kind and moves batches of IP
+// packets between them and the program:
+//
+//	dev, err := tun.Create("mqvpn0")
+//	...
+//	defer dev.Close()
+//	dev.SetMTU(1400)
+//	dev.AddAddress(netip.MustParsePrefix("10.0.0.2/24"))
+//	dev.Up()
+//	n, err := dev.Read(bufs, sizes, 0)
+//
+// One goroutine may call Read and one may call Write, at the same time. Close may
+// be called by any goroutine and ends both. The interface disappears from the
+// kernel with Close or with the process, and its addresses and routes with it.
+//
+// Devices exist on Linux only; elsewhere Create returns an error that says so.
+// Package tuntest has a device without a kernel behind it.
+package tun
+
+import "errors"
+
+// BatchSize is the number of packets that Read and Write handle at best per call.
+const BatchSize = 128
+
+var (
+	// ErrUnsupported: this operating system has no devices that the package knows.
+	ErrUnsupported = errors.New("TUN devices are supported on Linux only")
+	// ErrNotAvailable: the kernel offers no /dev/net/tun.
+	ErrNotAvailable = errors.New("/dev/net/tun is not there: load the module with \"modprobe tun\", or give the container the device")
+	// ErrPermission: the process may not create the device.
+	ErrPermission = errors.New("no permission to create a TUN device: run as root or with CAP_NET_ADMIN")
+	// ErrBusy: another process holds an interface of that name.
+	ErrBusy = errors.New("an interface of that name is in use by another process")
+)

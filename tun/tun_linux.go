@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const clonePath = "/dev/net/tun"
+
+// Device is a TUN interface of the kernel. See the package comment for which
+// goroutine may call what.
+type Device struct {
+	file *os.File
+	raw  syscall.RawConn
+	link netlink.Link // name and index, fixed at creation
+
+	rd readState
+	wr writeState
+}
+
+// readState holds the arguments and results of the Read in progress, so that the
+// callback given to the poller is built once and a call allocates nothing.
+type readState struct {
+	bufs   [][]byte
+	sizes  []int
+	offset int
+	n      int
+	err    error
+	step   func(fd uintptr) bool
+}
+
+type writeState struct {
+	bufs   [][]byte
+	offset int
+	next   int // index of the packet to write next
+	n      int // packets the kernel took
+	err    error
+	step   func(fd uintptr) bool
+}
+
+// Create makes a TUN interface. A %d in name is replaced by the kernel with the
+// first free number. The interface has no address and is down; the kernel is told
+// to give it no IPv6 link-local address, so that nothing is sent by itself.
+func Create(name string) (*Device, error) {
+	if len(name) == 0 || len(name) >= unix.IFNAMSIZ {
+		return nil, fmt.Errorf("tun: interface name %q: want 1 to %d bytes", name, unix.IFNAMSIZ-1)
+	}
+	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, createError(name, err)
+	}
+	req, err := unix.NewIfreq(name)
+	if err == nil {
+		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return nil, createError(name, err)
+	}
+	// Only now: before TUNSETIFF the poller would see the descriptor as broken.
+	file := os.NewFile(uintptr(fd), clonePath)
+	d := &Device{file: file}
+	if err := d.init(req.Name()); err != nil {
+		file.Close()
+		return nil, fmt.Errorf("tun: %s: %w", req.Name(), err)
+	}
+	return d, nil
+}
+
+// createError turns the kernel's answer into what the user can do about it.
+func createError(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return ErrNotAvailable
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return ErrPermission
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("tun: %s: %w", name, ErrBusy)
+	case errors.Is(err, unix.EINVAL):
+		// TUNSETIFF answers so when the name belongs to an interface of another kind.
+		return fmt.Errorf("tun: %s: the name is not valid or belongs to an interface that is no TUN device", name)
+	}
+	return fmt.Errorf("tun: %s: %w", name, err)
+}
+
+func (d *Device) init(name string) (err error) {
+	if d.raw, err = d.file.SyscallConn(); err != nil {
+		return err
+	}
+	if d.link, err = netlink.LinkByName(name); err != nil {
+		return err
+	}
+	const genModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
+	err = netlink.LinkSetIP6AddrGenMode(d.link, genModeNone)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("addr_gen_mode: %w", err) // the two above: a kernel without IPv6
+	}
+	d.rd.step = d.readStep
+	d.wr.step = d.writeStep
+	return nil
+}
+
+// Name is the name that the kernel gave the interface.
+func (d *Device) Name() string { return d.link.Attrs().Name }
+
+// BatchSize is the number of buffers that Read and Write make best use of.
+func (d *Device) BatchSize() int { return BatchSize }
+
+// MTU asks the kernel for the current MTU in bytes, which others may change.
+func (d *Device) MTU() (int, error) {
+	link, err := netlink.LinkByIndex(d.link.Attrs().Index)
+	if err != nil {
+		return 0, fmt.Errorf("tun: %s: %w", d.Name(), err)
+	}
+	return link.Attrs().MTU, nil
+}
+
+// SetMTU sets the MTU in bytes.
+func (d *Device) SetMTU(mtu int) error {
+	return d.wrap("set MTU", netlink.LinkSetMTU(d.link, mtu))
+}
+
+// AddAddress gives the interface an address, and with a prefix shorter than the
+// address the route to its network. Adding one that is there is no error. IPv6
+// addresses skip duplicate address detection: there is no one on a TUN to ask.
+func (d *Device) AddAddress(p netip.Prefix) error {
+	return d.wrap("add address "+p.String(), netlink.AddrReplace(d.link, address(p)))
+}
+
+// RemoveAddress takes an address away.
+func (d *Device) RemoveAddress(p netip.Prefix) error {
+	return d.wrap("remove address "+p.String(), netlink.AddrDel(d.link, address(p)))
+}
+
+// Up sets the interface up.
+func (d *Device) Up() error { return d.wrap("set up", netlink.LinkSetUp(d.link)) }
+
+func address(p netip.Prefix) *netlink.Addr {
+	a := &netlink.Addr{IPNet: &net.IPNet{
+		IP:   p.Addr().AsSlice(),
+		Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()),
+	}}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return a
+}
+
+func (d *Device) wrap(what string, err error) error {
+	if err != nil {
+		return fmt.Errorf("tun: %s: %s: %w", d.Name(), what, err)
+	}
+	return nil
+}
+
+// Read waits for at least one packet and then takes all that are there, at most
+// len(bufs). Packet i is in bufs[i][offset:offset+sizes[i]]. A packet longer than
+// its buffer is cut by the kernel. After Close it returns an error that is
+// [os.ErrClosed].
+func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
+	s := &d.rd
+	s.bufs, s.sizes, s.offset, s.n, s.err = bufs, sizes, offset, 0, nil
+	if err := d.raw.Read(s.step); err != nil {
+		return 0, os.ErrClosed // the only reason: no deadline is ever set
+	}
+	return s.n, s.err
+}
+
+func (d *Device) readStep(fd uintptr) bool {
+	s := &d.rd
+	for s.n < len(s.bufs) {
+		n, err := unix.Read(int(fd), s.bufs[s.n][s.offset:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return s.n > 0 // false: wait until there is something
+		case err != nil:
+			if s.n == 0 {
+				s.err = os.NewSyscallError("read", err)
+			}
+			return true
+		}
+		s.sizes[s.n] = n
+		s.n++
+	}
+	return true
+}
+
+// Write writes the packets bufs[i][offset:]. The kernel may refuse a packet (not
+// IP, the interface is down); the others are written all the same. It returns how
+// many were taken and the error of the first one that was not.
+func (d *Device) Write(bufs [][]byte, offset int) (n int, err error) {
+	s := &d.wr
+	s.bufs, s.offset, s.next, s.n, s.err = bufs, offset, 0, 0, nil
+	if err := d.raw.Write(s.step); err != nil {
+		return s.n, os.ErrClosed
+	}
+	return s.n, s.err
+}
+
+func (d *Device) writeStep(fd uintptr) bool {
+	s := &d.wr
+	for s.next < len(s.bufs) {
+		_, err := unix.Write(int(fd), s.bufs[s.next][s.offset:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return false
+		case err == nil:
+			s.n++
+		case s.err == nil:
+			s.err = os.NewSyscallError("write", err)
+		}
+		s.next++
+	}
+	return true
+}
+
+// Close removes the interface and ends a Read in progress.
+func (d *Device) Close() error { return d.file.Close() }
