@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quictest
+
+import (
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
+)
+
+// Socket is a socket of a simulated network. It implements the socket interface of
+// package quic. Waiting in it is durably blocking in the sense of testing/synctest.
+type Socket struct {
+	net  *Net
+	addr netip.AddrPort
+
+	arrived chan struct{} // one slot: the next arrival has changed
+	closed  chan struct{}
+	timer   *time.Timer // of the reader: fires at the next arrival
+
+	// guarded by net.mu
+	inbox    Arrivals[packet]
+	mtu      int
+	full     chan struct{} // not nil while writes are refused; closed at the end
+	isClosed bool
+}
+
+var _ udpio.Socket = (*Socket)(nil)
+
+func newSocket(n *Net, addr netip.AddrPort, mtu int) *Socket {
+	s := &Socket{
+		net:     n,
+		addr:    addr,
+		mtu:     mtu,
+		arrived: make(chan struct{}, 1),
+		closed:  make(chan struct{}),
+		timer:   time.NewTimer(0),
+	}
+	s.timer.Stop()
+	return s
+}
+
+// deliver adds a packet that arrives at the given time. net.mu is held.
+func (s *Socket) deliver(at time.Duration, p packet) {
+	if s.inbox.Push(at, p) {
+		select {
+		case s.arrived <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// ReadBatch implements udpio.Socket. Each message is one datagram.
+func (s *Socket) ReadBatch(ms []udpio.Received) (int, error) {
+	for {
+		n, wait, err := s.take(ms)
+		if n > 0 || err != nil {
+			return n, err
+		}
+		s.timer.Reset(wait)
+		select {
+		case <-s.arrived:
+		case <-s.timer.C:
+		case <-s.closed:
+		}
+	}
+}
+
+// take fills ms with the packets that have arrived. Without any it returns how long
+// it is until the next one.
+func (s *Socket) take(ms []udpio.Received) (n int, wait time.Duration, err error) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	if s.isClosed {
+		return 0, 0, net.ErrClosed
+	}
+	now := s.net.now()
+	for n < len(ms) {
+		p, ok := s.inbox.Pop(now)
+		if !ok {
+			break
+		}
+		m := &ms[n]
+		m.N = copy(m.Buf, p.data)
+		m.SegSize, m.Src, m.Dst, m.ECN = m.N, p.src, p.dst.Addr(), p.ecn
+		s.net.free = append(s.net.free, p.data)
+		n++
+	}
+	s.net.stats.Delivered += uint64(n)
+	wait = time.Hour // no packet: until one is pushed
+	if at, ok := s.inbox.Next(); ok {
+		wait = at - now
+	}
+	return n, wait, nil
+}
+
+// WriteBatch implements udpio.Socket. A destination without a link gives ENETUNREACH.
+func (s *Socket) WriteBatch(runs []udpio.Run) (int, error) {
+	for i := range runs {
+		if err := s.write(&runs[i]); err != nil {
+			return i, err
+		}
+	}
+	return len(runs), nil
+}
+
+func (s *Socket) write(r *udpio.Run) error {
+	if r.SegSize <= 0 || len(r.Data) == 0 || len(r.Data) > udpio.MaxRunBytes || r.Segments() > udpio.MaxSegments {
+		panic("BUG: malformed udpio.Run")
+	}
+	s.net.mu.Lock()
+	isClosed, full, mtu := s.isClosed, s.full != nil, s.mtu
+	s.net.mu.Unlock()
+	dst := netip.AddrPortFrom(r.Dst.Addr().Unmap(), r.Dst.Port())
+	switch {
+	case isClosed:
+		return net.ErrClosed
+	case full:
+		return udpio.ErrWouldBlock
+	case dst.Addr().Is4() != s.addr.Addr().Is4():
+		return syscall.EAFNOSUPPORT
+	case mtu > 0 && min(r.SegSize, len(r.Data))+ipOverhead(dst.Addr()) > mtu:
+		return udpio.ErrMessageTooLong
+	}
+	src := r.Src.Unmap()
+	if !src.IsValid() {
+		src = s.addr.Addr()
+	}
+	if src.IsUnspecified() {
+		var ok bool
+		if src, ok = s.net.sourceFor(dst); !ok {
+			return syscall.ENETUNREACH
+		}
+	}
+	from := netip.AddrPortFrom(src, s.addr.Port())
+	for data := r.Data; len(data) > 0; {
+		segment := data[:min(r.SegSize, len(data))]
+		data = data[len(segment):]
+		if err := s.net.send(from, dst, segment, r.ECN); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetWritable makes WriteBatch return ErrWouldBlock (false), or ends that.
+func (s *Socket) SetWritable(on bool) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	switch {
+	case on && s.full != nil:
+		close(s.full)
+		s.full = nil
+	case !on && s.full == nil:
+		s.full = make(chan struct{})
+	}
+}
+
+// WaitWritable implements udpio.Socket.
+func (s *Socket) WaitWritable() error {
+	s.net.mu.Lock()
+	full, isClosed := s.full, s.isClosed
+	s.net.mu.Unlock()
+	if isClosed {
+		return net.ErrClosed
+	}
+	if full == nil {
+		return nil
+	}
+	select {
+	case <-full:
+		return nil
+	case <-s.closed:
+		return net.ErrClosed
+	}
+}
+
+// LocalAddr implements udpio.Socket.
+func (s *Socket) LocalAddr() netip.AddrPort { return s.addr }
+
+// MTU implements udpio.Socket.
+func (s *Socket) MTU() int {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	return s.mtu
+}
+
+// SetMTU changes the MTU of the socket's interface; 0: unlimited.
+func (s *Socket) SetMTU(mtu int) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.mtu = mtu
+}
+
+// Close implements udpio.Socket. The address becomes free.
+func (s *Socket) Close() error {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.closeLocked()
+	return nil
+}
+
+// closeLocked is Close for a holder of net.mu.
+func (s *Socket) closeLocked() {
+	if s.isClosed {
+		return
+	}
+	s.isClosed = true
+	close(s.closed)
+	s.timer.Stop()
+	delete(s.net.sockets, s.addr)
+}
