@@ -41,6 +41,10 @@ type Controller interface {
 	Lost(l Loss)
 	// PersistentCongestion collapses the window to its minimum (RFC 9002 section 7.6).
 	PersistentCongestion(now time.Duration)
+	// Resume continues a fresh controller with a window in bytes that is a guess from
+	// before an interruption: it does not grow in slow start, and the first loss in
+	// the first round trips sets the minimum window.
+	Resume(window int)
 	// SetMaxDatagram tells the new largest UDP payload of the path in bytes.
 	SetMaxDatagram(n int)
 	// InSlowStart is for statistics.

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package congestion
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	cubicC    = 0.4 // packets/s³: RFC 9438 section 5
+	cubicBeta = 0.7 // RFC 9438 section 4.6
+	// cubicAlpha gives the Reno-friendly region the average window of Reno: RFC 9438 section 4.3.
+	cubicAlpha = 3 * (1 - cubicBeta) / (1 + cubicBeta)
+)
+
+// Cubic is the controller of RFC 9438, with HyStart++ (RFC 9406) in the first
+// slow start and with fast convergence. Windows are kept in bytes; fractions
+// matter, since one acknowledgment may grow the window by less than a byte.
+type Cubic struct {
+	maxDatagram int
+	window      float64
+	ssthresh    float64
+	touched     bool
+	recovery    recovery
+	guess       guess
+	hystart     hystart
+
+	windowPrior float64 // window when ssthresh was set last
+	windowMax   float64 // W_max; 0: the next epoch begins at its plateau
+
+	// The epoch is the current congestion avoidance stage.
+	inEpoch    bool
+	epochStart time.Duration
+	k          float64 // seconds from epochStart to windowMax
+	windowEst  float64 // what Reno would have: W_est
+
+	// The clock of the epoch stands still while the window is not the limit (RFC 9438 section 4.2).
+	paused      bool
+	pausedSince time.Duration
+	lastAck     time.Duration
+}
+
+var _ Controller = (*Cubic)(nil)
+
+// NewCubic returns a controller with the initial window for packets of at most
+// maxDatagram bytes of UDP payload.
+func NewCubic(maxDatagram int) *Cubic {
+	return &Cubic{
+		maxDatagram: maxDatagram,
+		window:      float64(initialWindow(maxDatagram)),
+		ssthresh:    math.Inf(1),
+	}
+}
+
+func (c *Cubic) Window() int { return int(c.window) }
+
+func (c *Cubic) InSlowStart() bool { return c.window < c.ssthresh }
+
+func (c *Cubic) PacingRate(srtt time.Duration) float64 {
+	return pacingRate(c.Window(), c.InSlowStart(), srtt)
+}
+
+func (c *Cubic) PacketSent(now time.Duration, n, inFlight int) {
+	// The window was not tested while nothing was in flight.
+	if inFlight == n && c.inEpoch && !c.paused {
+		c.epochStart += now - c.lastAck
+	}
+}
+
+func (c *Cubic) Acked(a Ack) {
+	c.touched = true
+	c.lastAck = a.Now
+	c.guess.ack(a)
+	// R9002-7.8-1
+	if a.AppLimited {
+		if c.inEpoch && !c.paused {
+			c.paused, c.pausedSince = true, a.Now
+		}
+		return
+	}
+	if c.recovery.covers(a.SentTime) {
+		return
+	}
+	if c.InSlowStart() {
+		c.window = min(c.window+c.hystart.grow(a), c.ssthresh)
+		if c.hystart.done {
+			// RFC 9438 section 4.10: no loss has told W_max yet.
+			c.ssthresh, c.windowPrior, c.windowMax = c.window, c.window, 0
+		}
+		return
+	}
+	if c.paused {
+		c.paused = false
+		c.epochStart += a.Now - c.pausedSince
+	}
+	c.avoid(a)
+}
+
+// avoid grows the window in congestion avoidance: RFC 9438 sections 4.2 to 4.5.
+func (c *Cubic) avoid(a Ack) {
+	mss, acked := float64(c.maxDatagram), float64(a.Bytes)
+	if !c.inEpoch {
+		c.inEpoch, c.epochStart = true, a.Now
+		c.windowEst = c.window
+		if c.window < c.windowMax {
+			c.k = math.Cbrt((c.windowMax - c.window) / mss / cubicC)
+		} else {
+			c.k, c.windowMax = 0, c.window
+		}
+	}
+	alpha := cubicAlpha
+	if c.windowEst >= c.windowPrior {
+		alpha = 1
+	}
+	c.windowEst += alpha * mss * acked / c.window
+
+	t := (a.Now - c.epochStart).Seconds()
+	if c.cubic(t) < c.windowEst {
+		c.window = max(c.window, c.windowEst)
+		return
+	}
+	target := min(max(c.cubic(t+a.SRTT.Seconds()), c.window), 1.5*c.window)
+	c.window += (target - c.window) * min(acked/c.window, 1)
+}
+
+// cubic is W_cubic(t) in bytes, t in seconds since the epoch began.
+func (c *Cubic) cubic(t float64) float64 {
+	d := t - c.k
+	return cubicC*d*d*d*float64(c.maxDatagram) + c.windowMax
+}
+
+func (c *Cubic) Lost(l Loss) {
+	c.touched = true
+	// R9002-7.3.2-2
+	if c.recovery.covers(l.SentTime) {
+		return
+	}
+	// R9002-7.3.1-1 R9002-7.3.2-1: the factor is CUBIC's.
+	c.recovery.enter(l.Now)
+	c.hystart.done = true
+	if c.window < c.windowMax {
+		// Fast convergence: the share of this path shrinks, so stop below the old plateau.
+		c.windowMax = c.window * (1 + cubicBeta) / 2
+	} else {
+		c.windowMax = c.window
+	}
+	c.windowPrior = c.window
+	c.window = max(c.window*cubicBeta, float64(minWindow(c.maxDatagram)))
+	c.ssthresh = c.window
+	c.endEpoch()
+	if c.guess.wrong() {
+		c.window = float64(minWindow(c.maxDatagram))
+	}
+}
+
+func (c *Cubic) PersistentCongestion(now time.Duration) {
+	// R9002-7.6.2-3. After a time-out the next epoch begins at its plateau (RFC 9438 section 4.8).
+	c.window = float64(minWindow(c.maxDatagram))
+	c.windowMax = 0
+	c.endEpoch()
+	c.recovery.forget()
+}
+
+func (c *Cubic) endEpoch() { c.inEpoch, c.paused = false, false }
+
+func (c *Cubic) Resume(window int) {
+	c.touched = true
+	c.window = float64(max(window, minWindow(c.maxDatagram)))
+	c.ssthresh, c.windowPrior = c.window, c.window
+	c.hystart.done = true
+	c.guess = guess{open: true}
+}
+
+func (c *Cubic) SetMaxDatagram(n int) {
+	c.maxDatagram = n
+	if !c.touched {
+		c.window = float64(initialWindow(n))
+	}
+	c.window = max(c.window, float64(minWindow(n)))
+}
