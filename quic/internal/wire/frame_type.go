@@ -48,19 +48,11 @@ const (
 // packetTypeSet is a set of packet types, one bit each.
 type packetTypeSet uint8
 
-func setOf(types ...PacketType) (s packetTypeSet) {
-	for _, t := range types {
-		s |= 1 << t
-	}
-	return s
-}
-
-var (
-	inAny       = setOf(Initial, Handshake, ZeroRTT, OneRTT)
-	inAllBut0   = setOf(Initial, Handshake, OneRTT)
-	inAppData   = setOf(ZeroRTT, OneRTT)
-	inOneRTT    = setOf(OneRTT)
-	unknownType frameProperties
+const (
+	inOneRTT        packetTypeSet = 1 << OneRTT
+	inAppData                     = inOneRTT | 1<<ZeroRTT
+	inAllButZeroRTT               = inOneRTT | 1<<Initial | 1<<Handshake
+	inAll                         = inAllButZeroRTT | 1<<ZeroRTT
 )
 
 // frameProperties are the facts about a frame type that do not depend on its content.
@@ -73,12 +65,12 @@ type frameProperties struct {
 
 // shortTypes holds the frame types below 0x40: RFC 9000 table 3, RFC 9221, PATH_ACK.
 var shortTypes = [0x40]frameProperties{
-	FrameTypePadding:            {name: "PADDING", in: inAny, notEliciting: true, probing: true},
-	FrameTypePing:               {name: "PING", in: inAny},
-	FrameTypeAck:                {name: "ACK", in: inAllBut0, notEliciting: true},
+	FrameTypePadding:            {name: "PADDING", in: inAll, notEliciting: true, probing: true},
+	FrameTypePing:               {name: "PING", in: inAll},
+	FrameTypeAck:                {name: "ACK", in: inAllButZeroRTT, notEliciting: true},
 	FrameTypeResetStream:        {name: "RESET_STREAM", in: inAppData},
 	FrameTypeStopSending:        {name: "STOP_SENDING", in: inAppData},
-	FrameTypeCrypto:             {name: "CRYPTO", in: inAllBut0},
+	FrameTypeCrypto:             {name: "CRYPTO", in: inAllButZeroRTT},
 	FrameTypeNewToken:           {name: "NEW_TOKEN", in: inOneRTT},
 	FrameTypeStream:             {name: "STREAM", in: inAppData},
 	FrameTypeMaxData:            {name: "MAX_DATA", in: inAppData},
@@ -91,24 +83,26 @@ var shortTypes = [0x40]frameProperties{
 	FrameTypeRetireConnectionID: {name: "RETIRE_CONNECTION_ID", in: inAppData},
 	FrameTypePathChallenge:      {name: "PATH_CHALLENGE", in: inAppData, probing: true},
 	FrameTypePathResponse:       {name: "PATH_RESPONSE", in: inOneRTT, probing: true},
-	FrameTypeConnectionClose:    {name: "CONNECTION_CLOSE", in: inAny, notEliciting: true},
+	FrameTypeConnectionClose:    {name: "CONNECTION_CLOSE", in: inAll, notEliciting: true},
 	FrameTypeApplicationClose:   {name: "CONNECTION_CLOSE", in: inAppData, notEliciting: true},
 	FrameTypeHandshakeDone:      {name: "HANDSHAKE_DONE", in: inOneRTT},
 	FrameTypeDatagram:           {name: "DATAGRAM", in: inAppData},
 	FrameTypePathAck:            {name: "PATH_ACK", in: inOneRTT, notEliciting: true},
 }
 
-// pathTypes holds the other multipath frame types, from PATH_ABANDON on.
+// pathTypes holds the consecutive frame types from PATH_ABANDON on.
 var pathTypes = [...]frameProperties{
-	0: {name: "PATH_ABANDON", in: inOneRTT},
-	FrameTypePathStatusBackup - FrameTypePathAbandon:       {name: "PATH_STATUS_BACKUP", in: inOneRTT},
-	FrameTypePathStatusAvailable - FrameTypePathAbandon:    {name: "PATH_STATUS_AVAILABLE", in: inOneRTT},
-	FrameTypePathNewConnectionID - FrameTypePathAbandon:    {name: "PATH_NEW_CONNECTION_ID", in: inOneRTT},
-	FrameTypePathRetireConnectionID - FrameTypePathAbandon: {name: "PATH_RETIRE_CONNECTION_ID", in: inOneRTT},
-	FrameTypeMaxPathID - FrameTypePathAbandon:              {name: "MAX_PATH_ID", in: inOneRTT},
-	FrameTypePathsBlocked - FrameTypePathAbandon:           {name: "PATHS_BLOCKED", in: inOneRTT},
-	FrameTypePathCIDsBlocked - FrameTypePathAbandon:        {name: "PATH_CIDS_BLOCKED", in: inOneRTT},
+	{name: "PATH_ABANDON", in: inOneRTT},
+	{name: "PATH_STATUS_BACKUP", in: inOneRTT},
+	{name: "PATH_STATUS_AVAILABLE", in: inOneRTT},
+	{name: "PATH_NEW_CONNECTION_ID", in: inOneRTT},
+	{name: "PATH_RETIRE_CONNECTION_ID", in: inOneRTT},
+	{name: "MAX_PATH_ID", in: inOneRTT},
+	{name: "PATHS_BLOCKED", in: inOneRTT},
+	{name: "PATH_CIDS_BLOCKED", in: inOneRTT},
 }
+
+var unknownType frameProperties
 
 func (t FrameType) properties() *frameProperties {
 	switch {
