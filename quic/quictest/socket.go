@@ -108,9 +108,7 @@ func (s *Socket) WriteBatch(runs []udpio.Run) (int, error) {
 }
 
 func (s *Socket) write(r *udpio.Run) error {
-	if r.SegSize <= 0 || len(r.Data) == 0 || len(r.Data) > udpio.MaxRunBytes || r.Segments() > udpio.MaxSegments {
-		panic("BUG: malformed udpio.Run")
-	}
+	r.Check()
 	s.net.mu.Lock()
 	isClosed, full, mtu := s.isClosed, s.full != nil, s.mtu
 	s.net.mu.Unlock()

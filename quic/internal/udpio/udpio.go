@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package udpio moves batches of UDP datagrams between the kernel and the QUIC
-// endpoint. There are two implementations of Socket: the kernel's (here) and the
-// simulated network of package quictest.
+// endpoint. There are two implementations of Socket: the kernel's (UDPSocket, here)
+// and the simulated network of package quictest.
 package udpio
 
 import (
@@ -28,7 +28,8 @@ const MaxRunBytes = 65000
 
 // Received is one message of a ReadBatch. The caller supplies Buf (64 KiB); the
 // implementation sets the rest. A message is one or more datagrams of SegSize
-// bytes each, the last one may be shorter; N is their sum.
+// bytes each, the last one may be shorter; N is their sum. An empty datagram has N
+// and SegSize 0. What does not fit Buf is cut off.
 type Received struct {
 	Buf     []byte
 	N       int
@@ -51,6 +52,13 @@ type Run struct {
 // Segments is the number of datagrams in r.
 func (r *Run) Segments() int { return (len(r.Data) + r.SegSize - 1) / r.SegSize }
 
+// Check panics when r breaks the bounds above: senders rely on them.
+func (r *Run) Check() {
+	if r.SegSize <= 0 || len(r.Data) == 0 || len(r.Data) > MaxRunBytes || r.Segments() > MaxSegments {
+		panic("BUG: malformed udpio.Run")
+	}
+}
+
 var (
 	// ErrWouldBlock: the socket buffer is full. Wait with WaitWritable.
 	ErrWouldBlock = errors.New("udpio: socket buffer full")
@@ -66,7 +74,9 @@ type Socket interface {
 	ReadBatch(ms []Received) (n int, err error)
 	// WriteBatch sends runs in order without blocking. It returns how many whole
 	// runs were taken; if n < len(runs), err tells why runs[n] was not:
-	// ErrWouldBlock, ErrMessageTooLong, or the kernel's error (syscall.Errno).
+	// ErrWouldBlock, ErrMessageTooLong, net.ErrClosed, or the kernel's error
+	// (syscall.Errno). Where only some datagrams of runs[n] were sent, its Data is
+	// cut to the others, so that runs[n:] is always what remains to be sent.
 	WriteBatch(runs []Run) (n int, err error)
 	// WaitWritable blocks until the socket can probably be written, or is closed.
 	WaitWritable() error
