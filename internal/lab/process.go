@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Command describes a program to be run in a host.
+type Command struct {
+	Path   string
+	Args   []string // without the program's name
+	Dir    string
+	Env    []string  // in addition to the lab's own environment
+	Output io.Writer // also gets what the program prints; may be nil
+}
+
+// Process is a running, or ended, program in a host. Its methods may be called
+// concurrently.
+type Process struct {
+	cmd  *exec.Cmd
+	log  processLog
+	done chan struct{}
+	err  error // of Wait; valid after done is closed
+}
+
+// Start runs a program in the host. It is killed when the host is closed or the
+// lab's process ends, and gets no signals from the terminal.
+func (h *Host) Start(c Command) (*Process, error) {
+	p := &Process{cmd: exec.Command(c.Path, c.Args...), done: make(chan struct{})}
+	p.log.also = c.Output
+	p.log.grown = make(chan struct{})
+	p.cmd.Dir = c.Dir
+	p.cmd.Env = append(os.Environ(), c.Env...)
+	p.cmd.Stdout = &p.log
+	p.cmd.Stderr = &p.log
+	// A grandchild that keeps the output open must not delay the end.
+	p.cmd.WaitDelay = time.Second
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	if err := h.Do(p.cmd.Start); err != nil {
+		return nil, fmt.Errorf("%s: %w", h.name, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Run runs a program in the host to its end and returns what it printed and its
+// exit code. When ctx ends first the program is killed.
+func (h *Host) Run(ctx context.Context, c Command) (output string, code int, err error) {
+	p, err := h.Start(c)
+	if err != nil {
+		return "", -1, err
+	}
+	code, err = p.Wait(ctx)
+	if err != nil {
+		p.Kill()
+	}
+	return p.Output(), code, err
+}
+
+// PID returns the process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Done is closed when the process has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Signal sends a signal.
+func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Kill sends SIGKILL and waits until the process has ended.
+func (p *Process) Kill() {
+	p.cmd.Process.Kill()
+	<-p.done
+}
+
+// Stop sends SIGTERM and waits; after the grace period it kills. It returns the
+// exit code.
+func (p *Process) Stop(grace time.Duration) (code int, err error) {
+	p.Signal(syscall.SIGTERM)
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if code, err = p.Wait(ctx); err != nil {
+		p.Kill()
+		return -1, fmt.Errorf("%s did not end within %v of SIGTERM", p.cmd.Path, grace)
+	}
+	return code, nil
+}
+
+// Wait waits for the end of the process and returns its exit code, -1 if a
+// signal ended it. The error is that of ctx.
+func (p *Process) Wait(ctx context.Context) (code int, err error) {
+	select {
+	case <-p.done:
+		return p.cmd.ProcessState.ExitCode(), nil
+	case <-ctx.Done():
+		return -1, context.Cause(ctx)
+	}
+}
+
+// Output returns everything that the process has printed so far.
+func (p *Process) Output() string {
+	out, _ := p.log.snapshot()
+	return out
+}
+
+// WaitOutput waits until the process has printed text, and fails when it ends
+// before.
+func (p *Process) WaitOutput(ctx context.Context, text string) error {
+	for {
+		out, grown := p.log.snapshot()
+		if strings.Contains(out, text) {
+			return nil
+		}
+		select {
+		case <-grown:
+		case <-p.done:
+			if out = p.Output(); strings.Contains(out, text) {
+				return nil
+			}
+			return fmt.Errorf("%s ended (%v) before it printed %q; its output:\n%s", p.cmd.Path, p.cmd.ProcessState, text, out)
+		case <-ctx.Done():
+			return fmt.Errorf("%s has not printed %q: %w; its output:\n%s", p.cmd.Path, text, context.Cause(ctx), out)
+		}
+	}
+}
+
+// Usage is what a process has consumed.
+type Usage struct {
+	CPU     time.Duration // user and system
+	RSS     int64         // bytes, now
+	PeakRSS int64         // bytes
+}
+
+// Usage reads the consumption of the running process.
+func (p *Process) Usage() (Usage, error) {
+	proc := "/proc/" + strconv.Itoa(p.PID())
+	stat, err := os.ReadFile(proc + "/stat")
+	if err != nil {
+		return Usage{}, err
+	}
+	status, err := os.ReadFile(proc + "/status")
+	if err != nil {
+		return Usage{}, err
+	}
+	return parseUsage(stat, status)
+}
+
+// clockTick is the unit of the times in /proc/PID/stat; Linux gives user space
+// 100 per second on every architecture.
+const clockTick = time.Second / 100
+
+func parseUsage(stat, status []byte) (u Usage, err error) {
+	// The program's name, in parentheses, may contain anything: fields count from
+	// the last parenthesis. The state is field 3, utime 14, stime 15.
+	_, rest, ok := cutLast(stat, ')')
+	fields := bytes.Fields(rest)
+	if !ok || len(fields) < 13 {
+		return Usage{}, errors.New("lab: malformed /proc/PID/stat")
+	}
+	for _, f := range fields[11:13] {
+		ticks, err := strconv.ParseInt(string(f), 10, 64)
+		if err != nil {
+			return Usage{}, fmt.Errorf("lab: /proc/PID/stat: %w", err)
+		}
+		u.CPU += time.Duration(ticks) * clockTick
+	}
+	for line := range bytes.Lines(status) {
+		var field *int64
+		switch {
+		case bytes.HasPrefix(line, []byte("VmRSS:")):
+			field = &u.RSS
+		case bytes.HasPrefix(line, []byte("VmHWM:")):
+			field = &u.PeakRSS
+		default:
+			continue
+		}
+		kib, err := strconv.ParseInt(string(bytes.Fields(line)[1]), 10, 64)
+		if err != nil {
+			return Usage{}, fmt.Errorf("lab: /proc/PID/status: %w", err)
+		}
+		*field = kib * 1024
+	}
+	return u, nil
+}
+
+func cutLast(b []byte, sep byte) (before, after []byte, ok bool) {
+	i := bytes.LastIndexByte(b, sep)
+	if i < 0 {
+		return b, nil, false
+	}
+	return b[:i], b[i+1:], true
+}
+
+// processLog collects the output of a process.
+type processLog struct {
+	mu    sync.Mutex
+	buf   bytes.Buffer
+	grown chan struct{} // closed and replaced at each write
+	also  io.Writer
+}
+
+func (l *processLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.Write(b)
+	close(l.grown)
+	l.grown = make(chan struct{})
+	if l.also != nil {
+		l.also.Write(b)
+	}
+	return len(b), nil
+}
+
+// snapshot returns the output so far and a channel that is closed when there is
+// more.
+func (l *processLog) snapshot() (string, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String(), l.grown
+}
