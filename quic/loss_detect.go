@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/internal/congestion"
+	"github.com/mqvpn/mqvpn/quic/internal/wire"
+)
+
+// ackedPackets sums up what one ACK frame newly acknowledged.
+type ackedPackets struct {
+	packets   int
+	eliciting bool
+	largest   packetNumber
+	sent      instant // when largest was sent
+
+	bytes  int        // no longer in flight
+	counts int        // packets that were in flight
+	newest sentPacket // of those sent to the present address, in flight, the one sent last
+}
+
+// handleAck takes an ACK or PATH_ACK frame for space sp. ackDelay is its decoded
+// delay. onPath says that it arrived on this path: others are no RTT samples, since
+// the way back is another one. It reports whether an ack-eliciting packet was newly
+// acknowledged; the error is a *TransportError.
+func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay time.Duration, onPath bool, out fateFunc) (eliciting bool, err error) {
+	s := l.spaces[sp]
+	if s == nil {
+		return false, nil
+	}
+	if f.LargestAcked >= uint64(s.next) { // R9000-13.1-2
+		return false, &TransportError{Code: ProtocolViolation, FrameType: f.WireType,
+			Reason: "acknowledgment of a packet that was not sent"}
+	}
+	inFlight := l.inFlight
+	acked := ackedPackets{largest: noPacket}
+	ranges := f.Ranges
+	for {
+		lo, hi, ok := ranges.Next()
+		if !ok || packetNumber(hi) < s.sent.first {
+			break
+		}
+		l.ackRange(sp, s, max(packetNumber(lo), s.sent.first), packetNumber(hi), &acked, out)
+	}
+	largest := packetNumber(f.LargestAcked)
+	if acked.packets == 0 && largest <= s.largestAcked {
+		return false, nil
+	}
+	s.largestAcked = max(s.largestAcked, largest)
+	if sp == handshakeSpace {
+		l.peerValidated = true
+	}
+	// R9002-5.1-1 R9002-5.1-2 R9000-9.4-2
+	sampled := false
+	if acked.largest == largest && acked.eliciting && (sp != appSpace || largest >= l.ownSince) {
+		sampled = l.sampleRTT(now, sp, acked.sent, ackDelay, onPath)
+	}
+	var rate float64
+	if acked.newest.size > 0 {
+		rate = l.rate.acked(now, &acked.newest, &l.rtt)
+	}
+	lost := l.detectLost(now, sp, s, out)
+	l.updateLossFraction(acked.counts, lost)
+	if acked.bytes > 0 {
+		a := congestion.Ack{
+			Now:          now.since(),
+			Bytes:        acked.bytes,
+			SentTime:     acked.newest.time.since(),
+			InFlight:     inFlight,
+			AppLimited:   l.appLimited && l.windowUsed < acked.newest.time,
+			SRTT:         l.rtt.smoothed,
+			MinRTT:       l.rtt.min,
+			DeliveryRate: rate,
+		}
+		if sampled {
+			a.LatestRTT = l.rtt.latest
+		}
+		l.cc.Acked(a)
+	}
+	if acked.eliciting {
+		l.silence, l.lastAcked = now.sub(l.lastAcked), now
+		s.ptoProbes = 0
+	}
+	if l.peerValidated { // R9002-6.2.1-8
+		l.ptoCount = 0
+	}
+	l.updatePacing(now)
+	l.timerBase, l.timerStale = now, true // R9002-6.2.1-7
+	l.trim(now, s)
+	return acked.eliciting, nil
+}
+
+// ackRange acknowledges the packets lo to hi, which are held.
+func (l *lossState) ackRange(sp spaceID, s *space, lo, hi packetNumber, acked *ackedPackets, out fateFunc) {
+	pn := hi
+	for pn >= lo {
+		p := s.sent.at(pn)
+		if p.flags&sentAcked == 0 {
+			l.ackPacket(sp, s, pn, p, acked, out)
+		}
+		pn -= 1 + packetNumber(p.ackedBelow)
+	}
+	s.sent.at(hi).ackedBelow = uint32(hi - pn - 1)
+}
+
+func (l *lossState) ackPacket(sp spaceID, s *space, pn packetNumber, p *sentPacket, acked *ackedPackets, out fateFunc) {
+	wasLost := p.flags&sentLost != 0
+	p.flags |= sentAcked
+	acked.packets++
+	if pn > acked.largest {
+		acked.largest, acked.sent = pn, p.time
+	}
+	if p.flags&sentAckEliciting != 0 {
+		acked.eliciting = true
+		l.lastAckedSent = max(l.lastAckedSent, p.time)
+		if !wasLost {
+			s.outstanding--
+		}
+	}
+	if p.flags&sentInFlight != 0 {
+		l.rate.delivered += uint64(p.size)
+		switch {
+		case !wasLost:
+			l.inFlight -= int(p.size)
+			acked.bytes += int(p.size)
+			acked.counts++
+			if p.time >= acked.newest.time {
+				acked.newest = *p
+			}
+		case p.flags&sentNoSignal == 0:
+			l.spuriousLosses++
+			l.lossFraction = max(l.lossFraction-lossGain, 0)
+		}
+	}
+	l.report(sp, s, p, fateAcked, out)
+}
+
+func (l *lossState) report(sp spaceID, s *space, p *sentPacket, f fate, out fateFunc) {
+	head, tail := s.sent.recordsOf(p)
+	for _, r := range head {
+		out(sp, r, f)
+	}
+	for _, r := range tail {
+		out(sp, r, f)
+	}
+}
+
+// sampleRTT takes an RTT sample, if its way back qualifies it.
+func (l *lossState) sampleRTT(now instant, sp spaceID, sent instant, ackDelay time.Duration, onPath bool) bool {
+	if !onPath && now.sub(max(l.rtt.lastSample, l.firstSent)) < foreignRTTAfter {
+		return false
+	}
+	switch {
+	case sp == initialSpace:
+		ackDelay = 0 // not delayed on purpose
+	case l.confirmed: // R9002-5.3-2 R9002-5.3-3
+		ackDelay = min(ackDelay, l.maxAckDelay)
+	}
+	l.rtt.update(now, now.sub(sent), ackDelay)
+	if l.foreignRTT == onPath {
+		l.rtt.restartMin()
+		l.foreignRTT = !onPath
+	}
+	return true
+}
+
+// detectLost declares packets of s lost that were sent enough packets or time
+// before an acknowledged one, sets lossTime for the others, and returns how many
+// packets were lost that count for congestion. RFC 9002 section 6.1.
+func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) (packets int) {
+	s.lossTime = 0
+	s.scan = max(s.scan, s.sent.first)
+	delay := l.rtt.lossDelay()
+	event := congestion.Loss{Now: now.since()}
+	// Beyond the largest acknowledged packet only the bound on memory counts.
+	tooOld := s.next - maxSentPackets
+	end := max(s.largestAcked+1, tooOld)
+	for pn := s.scan; pn < end; pn++ {
+		p := s.sent.at(pn)
+		if p.resolved() {
+			continue
+		}
+		mayWait := pn > s.largestAcked-packetThreshold && now.sub(p.time) < delay &&
+			p.flags&(sentInFlight|sentAckEliciting) != 0 && pn >= tooOld
+		if mayWait {
+			if s.lossTime.isZero() {
+				s.lossTime = p.time.add(delay)
+			}
+			continue
+		}
+		l.losePacket(sp, s, p, out)
+		if p.flags&sentInFlight != 0 && p.flags&sentNoSignal == 0 {
+			packets++
+			event.Bytes += int(p.size)
+			event.SentTime = p.time.since()
+		}
+	}
+	persistent := l.advanceScan(now, s)
+	l.packetsLost += uint64(packets)
+	if packets > 0 { // R9002-7.4-1
+		event.InFlight = l.inFlight
+		l.cc.Lost(event)
+	}
+	if persistent { // R9002-7.6.2-3
+		l.cc.PersistentCongestion(now.since())
+		l.rtt.restartMin() // R9002-5.2-2
+	}
+	return packets
+}
+
+// losePacket declares an unresolved packet lost.
+func (l *lossState) losePacket(sp spaceID, s *space, p *sentPacket, out fateFunc) {
+	p.flags |= sentLost
+	if p.flags&sentAckEliciting != 0 {
+		s.outstanding--
+	}
+	if p.flags&sentInFlight != 0 {
+		l.inFlight -= int(p.size)
+	}
+	l.report(sp, s, p, fateLost, out)
+}
+
+// advanceScan moves scan over the packets that are resolved, and reports whether
+// the losses among them establish persistent congestion: an unbroken run of lost
+// packets whose ack-eliciting ends were sent far enough apart, after the first RTT
+// sample. R9002-7.6.1-1 R9002-7.6.2-1 R9002-7.6.2-2
+func (l *lossState) advanceScan(now instant, s *space) (persistent bool) {
+	duration := persistentPTOs * l.ptoDuration()
+	for ; s.scan < s.next; s.scan++ {
+		p := s.sent.at(s.scan)
+		if !p.resolved() {
+			break
+		}
+		if p.flags&sentAcked != 0 {
+			s.lostSince = 0
+			continue
+		}
+		counts := p.flags&sentAckEliciting != 0 && p.flags&sentNoSignal == 0 &&
+			l.rtt.hasSample() && p.time > max(l.rtt.firstSample, l.persistentFloor)
+		switch {
+		case !counts:
+		case s.lostSince.isZero():
+			s.lostSince = p.time
+		case p.time.sub(s.lostSince) > duration:
+			persistent = true
+		}
+	}
+	if persistent {
+		l.closePersistentPeriod(now)
+	}
+	return persistent
+}
+
+// closePersistentPeriod lets only packets sent after t establish persistent congestion.
+func (l *lossState) closePersistentPeriod(t instant) {
+	l.persistentFloor = t
+	for _, s := range l.spaces {
+		if s != nil {
+			s.lostSince = 0
+		}
+	}
+}
+
+// updateLossFraction adds acknowledged and lost packets to the moving average.
+func (l *lossState) updateLossFraction(acked, lost int) {
+	if n := acked + lost; n > 0 {
+		weight := min(float64(n)*lossGain, 1)
+		l.lossFraction += weight * (float64(lost)/float64(n) - l.lossFraction)
+	}
+}

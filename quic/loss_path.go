@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import "github.com/mqvpn/mqvpn/quic/internal/congestion"
+
+// What the life of a path does to its loss recovery: suspicion, death and return,
+// and a new address. All of it happens in 1-RTT.
+
+// oldestUnackedAckEliciting returns when the oldest ack-eliciting 1-RTT packet
+// that is neither acknowledged nor lost was sent, and how many there are.
+func (l *lossState) oldestUnackedAckEliciting() (sent instant, count int, ok bool) {
+	s := l.spaces[appSpace]
+	p := s.oldestEliciting()
+	if p == nil {
+		return 0, 0, false
+	}
+	return p.time, s.outstanding, true
+}
+
+// forEachInFlight calls f with the records of each 1-RTT packet that is neither
+// acknowledged nor lost, in one or two parts, so that their content can be sent
+// elsewhere. The packets stay in flight. f must not send packets.
+func (l *lossState) forEachInFlight(f func(recs []frameRecord)) {
+	s := l.spaces[appSpace]
+	for pn := max(s.scan, s.sent.first); pn < s.next; pn++ {
+		p := s.sent.at(pn)
+		if p.resolved() {
+			continue
+		}
+		head, tail := s.sent.recordsOf(p)
+		if len(head) > 0 {
+			f(head)
+		}
+		if len(tail) > 0 {
+			f(tail)
+		}
+	}
+}
+
+// discardAllInFlight reports all 1-RTT packets in flight as lost because the path
+// is dead or abandoned. That is no congestion signal, and losses until now do not
+// add up to persistent congestion with later ones.
+func (l *lossState) discardAllInFlight(out fateFunc) {
+	s := l.spaces[appSpace]
+	l.discardSent(max(s.scan, s.sent.first), s.next-1, out)
+	s.scan, s.lossTime, s.ptoProbes = s.next, 0, 0
+	l.closePersistentPeriod(l.lastSent)
+}
+
+// discardSent reports the 1-RTT packets from first to last as lost without a
+// congestion signal: they never left this host, or their path is gone.
+func (l *lossState) discardSent(first, last packetNumber, out fateFunc) {
+	s := l.spaces[appSpace]
+	for pn := max(first, s.sent.first); pn <= last; pn++ {
+		if p := s.sent.at(pn); !p.resolved() {
+			p.flags |= sentDiscarded
+			l.losePacket(appSpace, s, p, out)
+		}
+	}
+	l.timerStale = true
+}
+
+// resetForNewAddress restarts congestion control and RTT estimation for another
+// network path. Packets in flight stay acknowledgeable but no longer count. R9000-9.4-1 R9000-9.4-2
+func (l *lossState) resetForNewAddress() {
+	s := l.spaces[appSpace]
+	for pn := s.sent.first; pn < s.next; pn++ {
+		s.sent.at(pn).flags &^= sentInFlight
+	}
+	l.inFlight = 0
+	l.ownSince = s.next
+	l.ptoCount = 0
+	l.closePersistentPeriod(l.lastSent)
+	l.restart()
+}
+
+// resumeCarefully continues on a path that was dead. After a short silence half of
+// the window is a good guess, paced from the first packet on, that the first loss
+// takes back; after a long one congestion control restarts.
+func (l *lossState) resumeCarefully(now instant) {
+	window := l.cc.Window() / 2
+	l.cc = l.newController(l.maxDatagram)
+	if l.silence <= resumeWithin {
+		l.cc.Resume(window)
+	}
+	l.pacer = congestion.NewPacer(l.maxDatagram)
+	l.updatePacing(now)
+}
