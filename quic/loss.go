@@ -194,7 +194,7 @@ func (l *lossState) fillView(now instant, v *sched.Path) {
 }
 
 // packetSent notes that packet number next of space sp was sent. Of p the caller
-// sets size and flags: sentAckEliciting, sentInFlight and sentMTUProbe.
+// sets size and flags: sentAckEliciting, packetInFlight and sentMTUProbe.
 func (l *lossState) packetSent(now instant, sp spaceID, p sentPacket, recs []frameRecord) {
 	s := l.spaces[sp]
 	p.time = now
@@ -202,7 +202,7 @@ func (l *lossState) packetSent(now instant, sp spaceID, p sentPacket, recs []fra
 	if l.firstSent.isZero() {
 		l.firstSent = now
 	}
-	if p.flags&sentInFlight != 0 {
+	if p.flags&packetInFlight != 0 {
 		l.rate.packetSent(now, l.inFlight, &p)
 		l.inFlight += int(p.size)
 		if l.inFlight+l.maxDatagram > l.cc.Window() {
@@ -237,7 +237,7 @@ func (l *lossState) trim(now instant, s *space) {
 			if p.nrec > 0 && now.sub(p.time) < keep && s.sent.len() <= maxSentPackets {
 				return
 			}
-		case p.flags&(sentInFlight|sentAckEliciting) != 0 || s.sent.len() <= maxIdleAcks:
+		case p.flags&(packetInFlight|sentAckEliciting) != 0 || s.sent.len() <= maxIdleAcks:
 			return
 		}
 		s.sent.pop()
@@ -363,7 +363,7 @@ func (l *lossState) discardSpace(sp spaceID) {
 		return
 	}
 	for pn := s.sent.first; pn < s.sent.end; pn++ {
-		if p := s.sent.at(pn); p.flags&sentInFlight != 0 && !p.resolved() {
+		if p := s.sent.at(pn); p.flags&packetInFlight != 0 && !p.resolved() {
 			l.inFlight -= int(p.size)
 		}
 	}

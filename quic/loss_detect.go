@@ -119,7 +119,7 @@ func (l *lossState) ackPacket(sp spaceID, s *space, pn packetNumber, p *sentPack
 			s.outstanding--
 		}
 	}
-	if p.flags&sentInFlight != 0 {
+	if p.flags&packetInFlight != 0 {
 		l.rate.delivered += uint64(p.size)
 		switch {
 		case !wasLost:
@@ -183,7 +183,7 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 			continue
 		}
 		mayWait := pn > s.largestAcked-packetThreshold && now.sub(p.time) < delay &&
-			p.flags&(sentInFlight|sentAckEliciting) != 0 && pn >= tooOld
+			p.flags&(packetInFlight|sentAckEliciting) != 0 && pn >= tooOld
 		if mayWait {
 			if s.lossTime.isZero() {
 				s.lossTime = p.time.add(delay)
@@ -191,7 +191,7 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 			continue
 		}
 		l.losePacket(sp, s, p, out)
-		if p.flags&sentInFlight != 0 && p.flags&sentNoSignal == 0 {
+		if p.flags&packetInFlight != 0 && p.flags&sentNoSignal == 0 {
 			packets++
 			event.Bytes += int(p.size)
 			event.SentTime = p.time.since()
@@ -216,7 +216,7 @@ func (l *lossState) losePacket(sp spaceID, s *space, p *sentPacket, out fateFunc
 	if p.flags&sentAckEliciting != 0 {
 		s.outstanding--
 	}
-	if p.flags&sentInFlight != 0 {
+	if p.flags&packetInFlight != 0 {
 		l.inFlight -= int(p.size)
 	}
 	l.report(sp, s, p, fateLost, out)

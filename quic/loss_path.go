@@ -66,7 +66,7 @@ func (l *lossState) discardSent(first, last packetNumber, out fateFunc) {
 func (l *lossState) resetForNewAddress() {
 	s := l.spaces[appSpace]
 	for pn := s.sent.first; pn < s.next; pn++ {
-		s.sent.at(pn).flags &^= sentInFlight
+		s.sent.at(pn).flags &^= packetInFlight
 	}
 	l.inFlight = 0
 	l.ownSince = s.next

@@ -7,7 +7,7 @@ type sentFlags uint8
 
 const (
 	sentAckEliciting sentFlags = 1 << iota
-	sentInFlight               // counts as bytes in flight until it is resolved
+	packetInFlight             // counts as bytes in flight until it is resolved
 	sentMTUProbe               // probes for a larger MTU
 	sentDiscarded              // given up with its path, or before it left this host
 	sentAppLimited             // left while the window was not the limit
