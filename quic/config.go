@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/internal/congestion"
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+// Socket is a UDP socket used in batches.
+type Socket = udpio.Socket
+
+// ListenUDP binds a socket. network is "udp4" or "udp6"; device, if not empty, is
+// the interface that the socket is bound to.
+func ListenUDP(network string, addr netip.AddrPort, device string) (Socket, error) {
+	return udpio.Listen(network, addr, udpio.Options{Device: device})
+}
+
+const (
+	defaultMaxIdleTimeout   = 120 * time.Second
+	defaultHandshakeTimeout = 10 * time.Second
+	defaultStreams          = 100
+	defaultInitialMaxPathID = 8
+	// maxPathsLimit bounds the path ids that we grant at a time.
+	maxPathsLimit = 64
+)
+
+// Config configures connections. A Config may be used by several connections; it
+// must not change afterwards. The zero value of a field means its default.
+type Config struct {
+	TLS *tls.Config // required; TLS 1.3 and NextProtos
+
+	MaxIdleTimeout   time.Duration // default 120 s
+	HandshakeTimeout time.Duration // default 10 s
+	// KeepAlive is the interval of PING frames on each path that is silent. 0: none.
+	KeepAlive time.Duration
+
+	MaxIncomingStreams    int64 // bidirectional, default 100
+	MaxIncomingUniStreams int64 // default 100
+	StreamReceiveWindow   int64 // bytes, default 1 MiB
+	ConnReceiveWindow     int64 // bytes, default 2 MiB
+
+	// InitialMaxPathID is the largest path id that we accept at first: one less than the
+	// number of paths. Default 8, at most 64; -1 switches multipath off.
+	InitialMaxPathID int
+	// Datagrams announces support of DATAGRAM frames up to 65535 bytes.
+	Datagrams bool
+
+	// NewScheduler makes the scheduler of a connection. Default: wlb.
+	NewScheduler func() sched.Scheduler
+	// NewController makes the congestion controller of a path. Default: CUBIC.
+	NewController func(maxDatagram int) congestion.Controller
+
+	// StatelessResetKey derives the stateless reset tokens of the endpoint. Default: random.
+	StatelessResetKey *[32]byte
+	// Logger receives events of interest. Default: none.
+	Logger *slog.Logger
+}
+
+// withDefaults returns a copy of c in which every field is set.
+func (c *Config) withDefaults() *Config {
+	d := *c
+	setDefault(&d.MaxIdleTimeout, defaultMaxIdleTimeout)
+	setDefault(&d.HandshakeTimeout, defaultHandshakeTimeout)
+	setDefault(&d.MaxIncomingStreams, defaultStreams)
+	setDefault(&d.MaxIncomingUniStreams, defaultStreams)
+	setDefault(&d.StreamReceiveWindow, 1<<20)
+	setDefault(&d.ConnReceiveWindow, 2<<20)
+	setDefault(&d.InitialMaxPathID, defaultInitialMaxPathID)
+	d.InitialMaxPathID = min(d.InitialMaxPathID, maxPathsLimit)
+	if d.NewScheduler == nil {
+		d.NewScheduler = func() sched.Scheduler { return sched.NewMinRTT() }
+	}
+	if d.NewController == nil {
+		d.NewController = func(n int) congestion.Controller { return congestion.NewCubic(n) }
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &d
+}
+
+func setDefault[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}

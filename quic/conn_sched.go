@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+// What the scheduler sees. Eligibility is decided here and nowhere else.
+
+// refreshViews rebuilds the views of the paths that may carry new work.
+func (c *Conn) refreshViews(now instant) {
+	c.views, c.viewPaths = c.views[:0], c.viewPaths[:0]
+	rate := 0.0
+	for _, p := range c.paths {
+		if !p.usable() {
+			continue
+		}
+		c.views = append(c.views, sched.Path{})
+		c.viewPaths = append(c.viewPaths, p)
+		i := len(c.views) - 1
+		c.refreshView(now, i)
+		rate += c.views[i].Rate
+	}
+	c.dgrams.setRate(rate)
+}
+
+// refreshView renews view i, after each packet on its path.
+func (c *Conn) refreshView(now instant, i int) {
+	p, v := c.viewPaths[i], &c.views[i]
+	v.ID = p.id
+	v.Phase = sched.PhaseActive
+	if p.phase == pathSuspect || p.doubted {
+		v.Phase = sched.PhaseSuspect
+	}
+	v.PeerBackup = p.ids.peerBackup
+	v.Queued = p.batch.n
+	v.MaxDatagram = c.maxDatagramOn(p)
+	p.loss.fillView(now, v)
+	v.Blocked, _ = p.loss.sendLimit(now, p.mtu.size)
+	switch {
+	case p.sockBlocked || c.batchFull(p):
+		v.Blocked = sched.BlockedSocket
+	case p.ampAllowance() < p.mtu.size:
+		v.Blocked = sched.BlockedAmplification
+	}
+}
+
+// batchFull says that p has sent its share of this turn.
+func (c *Conn) batchFull(p *pathState) bool { return p.batch.n+p.mtu.size > txBatchSize }
+
+// pick asks the scheduler for a path for w, among those that can carry it.
+func (c *Conn) pick(now instant, w sched.Work) int {
+	if w.Kind == sched.WorkDatagram && w.Size > c.smallestDatagram() {
+		return c.pickLarge(now, w)
+	}
+	i, _ := c.scheduler.Pick(time.Duration(now), w, c.views)
+	return i
+}
+
+// pickLarge is pick for a datagram that not every path can carry.
+func (c *Conn) pickLarge(now instant, w sched.Work) int {
+	c.largeViews, c.largeIndex = c.largeViews[:0], c.largeIndex[:0]
+	for i := range c.views {
+		if c.views[i].MaxDatagram >= w.Size {
+			c.largeViews = append(c.largeViews, c.views[i])
+			c.largeIndex = append(c.largeIndex, i)
+		}
+	}
+	if len(c.largeViews) == 0 {
+		return -1
+	}
+	i, _ := c.scheduler.Pick(time.Duration(now), w, c.largeViews)
+	if i < 0 {
+		return -1
+	}
+	return c.largeIndex[i]
+}
+
+func (c *Conn) smallestDatagram() int {
+	n := c.views[0].MaxDatagram
+	for i := range c.views {
+		n = min(n, c.views[i].MaxDatagram)
+	}
+	return n
+}
+
+// fitsAnyPath says that some usable path can carry a datagram of n bytes.
+func (c *Conn) fitsAnyPath(n int) bool {
+	for i := range c.views {
+		if c.views[i].MaxDatagram >= n {
+			return true
+		}
+	}
+	return false
+}
+
+// allBlocked says that no path takes a packet now.
+func (c *Conn) allBlocked() bool {
+	for i := range c.views {
+		if c.views[i].Blocked == sched.NotBlocked {
+			return false
+		}
+	}
+	return true
+}
+
+// maxDatagramOn is the largest datagram payload in bytes that p carries.
+func (c *Conn) maxDatagramOn(p *pathState) int {
+	if len(p.ids.remote) == 0 {
+		return 0
+	}
+	room := p.mtu.size - (1 + int(p.ids.remote[0].id.n) + pnLen + 1 + aeadTagLen)
+	return max(0, min(room, c.peerDatagramLimit()-1)) // R9221-3-2
+}
+
+// peerDatagramLimit is the largest DATAGRAM frame that the peer takes.
+func (c *Conn) peerDatagramLimit() int { return int(c.peerDatagram.Load()) } // R9221-3-1
+
+// updateMaxDatagram recomputes MaxDatagramPayload: the second largest of the paths
+// that carry an inner packet of 1280 bytes, so that one bad path does not shrink
+// the tunnel; the only one's, if there is one.
+func (c *Conn) updateMaxDatagram() {
+	if !c.complete || c.peerDatagramLimit() == 0 {
+		return
+	}
+	first, second, n := 0, 0, 0
+	smallest := 0
+	for _, p := range c.paths {
+		if p.phase >= pathAbandoning || p.phase == pathProbing {
+			continue
+		}
+		size := c.maxDatagramOn(p)
+		if smallest == 0 || size < smallest {
+			smallest = size
+		}
+		if p.mtu.size < ipv6ProbeSize {
+			continue
+		}
+		n++
+		switch {
+		case size > first:
+			first, second = size, first
+		case size > second:
+			second = size
+		}
+	}
+	best := second
+	switch n {
+	case 0:
+		best = smallest
+	case 1:
+		best = first
+	}
+	if best == 0 {
+		return // no path at all: what was known stays
+	}
+	if c.maxDatagram.Swap(int64(best)) != int64(best) {
+		c.event(MTUChanged, nil)
+	}
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+// advance runs everything whose time has come.
+func (c *Conn) advance(now instant) {
+	if c.closing.phase != notClosing {
+		c.closing.ended = c.closing.ended || now >= c.closing.until
+		return
+	}
+	if c.handshakeTimedOut(now) {
+		c.startClose(now, &HandshakeTimeoutError{})
+		return
+	}
+	if now >= c.idleDeadline() {
+		c.drop(now, &IdleTimeoutError{})
+		return
+	}
+	c.appKeys.expire(now)
+	for _, p := range c.paths {
+		c.advancePath(now, p)
+		if c.closing.phase != notClosing {
+			return
+		}
+	}
+	c.advancePathIDs(now)
+	if c.nextWish != 0 && now >= c.nextWish {
+		c.nextWish, c.pathsWanted = 0, true
+	}
+	if c.pathsWanted && c.nextWish == 0 {
+		c.openPaths(now)
+	}
+}
+
+// advancePath runs the timers of p.
+func (c *Conn) advancePath(now instant, p *pathState) {
+	c.validationTimers(now, p)
+	if p.phase >= pathAbandoning {
+		return
+	}
+	if c.usesLossTimer(p) {
+		for t := p.loss.timer(); t != 0 && now >= t; t = p.loss.timer() {
+			if pto := p.loss.expired(now, c.fateFor(p)); pto && c.confirmed {
+				// What the peer lacks goes out again, on whatever path is best: RMP21-5.7-1.
+				c.resendElsewhere(p)
+			}
+		}
+	}
+	if p.mtu.started {
+		p.mtu.expire(now, 2*p.loss.ptoDuration())
+		c.mtuMaybeSettled(p)
+	}
+	if c.confirmed {
+		c.checkAlive(now, p)
+	}
+}
+
+// usesLossTimer: a path that is validated for the first time repeats its challenge,
+// and a dead one its probes, by timers of their own.
+func (c *Conn) usesLossTimer(p *pathState) bool {
+	return p.phase == pathActive || p.phase == pathSuspect || !c.confirmed
+}
+
+// nextTimer is when advance has something to do.
+func (c *Conn) nextTimer() instant {
+	if c.closing.phase != notClosing {
+		return c.closing.until
+	}
+	t := earliest(c.idleDeadline(), c.handshakeEnd)
+	if c.appKeys.prevRead != nil {
+		t = earliest(t, c.appKeys.prevUntil)
+	}
+	t = earliest(t, c.nextWish)
+	t = earliest(t, c.lastPathGone)
+	for _, s := range c.ids {
+		t = earliest(t, s.abandonDeadline)
+		if s.abandon.isReceived() {
+			t = earliest(t, s.goneAt)
+		}
+	}
+	for _, p := range c.paths {
+		t = earliest(t, p.space.acks.deadline())
+		if p.phase >= pathAbandoning {
+			continue
+		}
+		if c.usesLossTimer(p) {
+			t = earliest(t, p.loss.timer())
+		}
+		t = earliest(t, p.challengeEnd)
+		t = earliest(t, p.challengeTimeout())
+		t = earliest(t, p.mtu.timeout(2*p.loss.ptoDuration()))
+		if c.confirmed {
+			t = earliest(t, c.aliveDeadline(p))
+		}
+	}
+	if c.initial != nil {
+		t = earliest(t, c.initial.space.acks.deadline())
+	}
+	if c.handshake != nil {
+		t = earliest(t, c.handshake.space.acks.deadline())
+	}
+	return t
+}

@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+
+	"github.com/mqvpn/mqvpn/quic/internal/wire"
+)
+
+const (
+	ackDelayExponent = 3
+	// maxDatagramFrameSize that we announce. // R9221-3-5
+	maxDatagramFrameSize = 65535
+	// maxPacketSize is the largest packet that we build: a PacketBuf with its headers.
+	maxPacketSize = packetBufSize
+	// maxEarlyPackets bounds packets kept until their keys arrive.
+	maxEarlyPackets = 16
+)
+
+// longSpace is an Initial or Handshake packet number space with its keys and
+// CRYPTO stream.
+type longSpace struct {
+	space       space
+	crypto      cryptoStream
+	read, write *keys
+}
+
+type earlyPacket struct {
+	msg  rxMsg
+	data []byte
+}
+
+// setInitialKeys derives the keys of Initial packets. // R9001-5.2-1
+func (c *Conn) setInitialKeys(dcid []byte) {
+	client, server := initialKeys(dcid)
+	if c.isClient {
+		c.initial.read, c.initial.write = server, client
+	} else {
+		c.initial.read, c.initial.write = client, server
+	}
+}
+
+// startTLS begins the handshake.
+func (c *Conn) startTLS(now instant) {
+	c.setLocalParams()
+	qc := &tls.QUICConfig{TLSConfig: c.cfg.TLS}
+	if c.isClient {
+		c.tls = tls.QUICClient(qc)
+	} else {
+		c.tls = tls.QUICServer(qc)
+	}
+	if c.isClient {
+		c.tls.SetTransportParameters(c.localParams.append(nil))
+	}
+	if err := c.tls.Start(context.Background()); err != nil {
+		c.tlsFailed(now, err)
+		return
+	}
+	if err := c.tlsEvents(now); err != nil {
+		c.startClose(now, err)
+	}
+}
+
+// setLocalParams decides our transport parameters.
+func (c *Conn) setLocalParams() {
+	p := defaultTransportParams()
+	p.initialSrcConnID = c.ids[0].local[0].id[:]
+	p.maxIdleTimeoutMs = uint64(c.cfg.MaxIdleTimeout.Milliseconds())
+	p.initialMaxData = uint64(c.cfg.ConnReceiveWindow)
+	p.initialMaxStreamDataBidiLocal = uint64(c.cfg.StreamReceiveWindow)
+	p.initialMaxStreamDataBidiRemote = uint64(c.cfg.StreamReceiveWindow)
+	p.initialMaxStreamDataUni = uint64(c.cfg.StreamReceiveWindow)
+	p.initialMaxStreamsBidi = uint64(c.cfg.MaxIncomingStreams)
+	p.initialMaxStreamsUni = uint64(c.cfg.MaxIncomingUniStreams)
+	p.ackDelayExponent = ackDelayExponent
+	p.maxAckDelayMs = uint64(maxAckDelay.Milliseconds())
+	p.activeConnIDLimit = activeCIDLimit
+	if !c.isClient {
+		p.originalDstConnID = c.originalDCID
+		token := c.e.resetKey.token(c.ids[0].local[0].id[:])
+		p.statelessResetToken = &token
+	}
+	if c.cfg.Datagrams {
+		p.maxDatagramFrameSize = maxDatagramFrameSize
+	}
+	if n := c.cfg.InitialMaxPathID; n >= 0 {
+		p.initialMaxPathID = maxPathIDParam{has: true, v: uint32(n)}
+		p.initialMaxPathID15 = p.initialMaxPathID
+	}
+	c.localParams = p
+}
+
+// handleCrypto processes a CRYPTO frame of the given level.
+func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *cryptoStream, f *wire.Frame) error {
+	if err := s.handleFrame(f); err != nil {
+		return err
+	}
+	for {
+		b := s.peek()
+		if len(b) == 0 {
+			return nil
+		}
+		err := c.tls.HandleData(level, b)
+		s.advance(len(b))
+		if err != nil {
+			return c.tlsError(err)
+		}
+		if err := c.tlsEvents(now); err != nil {
+			return err
+		}
+	}
+}
+
+// tlsEvents takes what crypto/tls has for us.
+func (c *Conn) tlsEvents(now instant) error {
+	for {
+		ev := c.tls.NextEvent()
+		switch ev.Kind {
+		case tls.QUICNoEvent:
+			return nil
+		case tls.QUICSetReadSecret:
+			if err := c.setSecret(ev, true); err != nil {
+				return err
+			}
+		case tls.QUICSetWriteSecret:
+			if err := c.setSecret(ev, false); err != nil {
+				return err
+			}
+		case tls.QUICWriteData:
+			switch ev.Level {
+			case tls.QUICEncryptionLevelInitial:
+				c.initial.crypto.write(ev.Data)
+			case tls.QUICEncryptionLevelHandshake:
+				c.handshake.crypto.write(ev.Data)
+			case tls.QUICEncryptionLevelApplication:
+				c.appCrypto.write(ev.Data)
+			}
+		case tls.QUICTransportParameters:
+			if err := c.setPeerParams(now, ev.Data); err != nil {
+				return err
+			}
+		case tls.QUICTransportParametersRequired:
+			c.tls.SetTransportParameters(c.localParams.append(nil))
+		case tls.QUICHandshakeDone:
+			if err := c.handshakeComplete(now); err != nil {
+				return err
+			}
+		case tls.QUICErrorEvent:
+			return c.tlsError(ev.Err)
+		}
+	}
+}
+
+// tlsError turns an error of crypto/tls into CRYPTO_ERROR. // R9001-4.8-1
+func (c *Conn) tlsError(err error) error {
+	if te, ok := errors.AsType[*TransportError](err); ok {
+		return te
+	}
+	code := CryptoErrorBase + 80 // internal_error
+	if alert, ok := errors.AsType[tls.AlertError](err); ok {
+		code = CryptoErrorBase + TransportErrorCode(alert)
+	}
+	return &TransportError{Code: code, FrameType: uint64(wire.FrameTypeCrypto), Reason: err.Error(), Err: err}
+}
+
+func (c *Conn) tlsFailed(now instant, err error) { c.startClose(now, c.tlsError(err)) }
+
+// setSecret installs keys.
+func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
+	k, err := newKeys(ev.Suite, ev.Data)
+	if err != nil {
+		return &TransportError{Code: InternalError, Reason: err.Error()}
+	}
+	switch ev.Level {
+	case tls.QUICEncryptionLevelHandshake:
+		if c.handshake == nil {
+			return nil
+		}
+		if read {
+			c.handshake.read = k
+			// Data of the level below must have been used up. // R9001-4.1.3-2
+			if c.initial != nil && len(c.initial.crypto.peek()) > 0 {
+				return &TransportError{Code: ProtocolViolation, Reason: "data left at the Initial level"}
+			}
+		} else {
+			c.handshake.write = k
+			c.paths[0].loss.setHandshakeKeys()
+		}
+	case tls.QUICEncryptionLevelApplication:
+		if read {
+			c.appKeys.setRead(k)
+		} else {
+			c.appKeys.setWrite(k)
+		}
+	}
+	return nil
+}
+
+// setPeerParams checks and applies the peer's transport parameters.
+func (c *Conn) setPeerParams(now instant, b []byte) error {
+	p, err := parseTransportParams(b, c.isClient)
+	if err != nil {
+		return err
+	}
+	if err := p.checkConnIDs(c.isClient, c.peerSCID, c.originalDCID, c.retrySCID); err != nil {
+		return err
+	}
+	c.peerParams = &p
+	if cp, peerMax := negotiateMultipath(&c.localParams, &p); cp != nil { // RMP21-2-1
+		if len(c.peerSCID) == 0 { // RMP21-2.1-4
+			return &TransportError{Code: ProtocolViolation, Reason: "multipath with an empty connection id"}
+		}
+		c.multipath, c.cp = true, cp
+		c.localMaxPathID = PathID(c.cfg.InitialMaxPathID)
+		c.peerMaxPathID, c.peerInitialMaxPathID = peerMax, peerMax
+	}
+	if p.statelessResetToken != nil {
+		r := &c.ids[0].remote[0]
+		r.token, r.hasToken = *p.statelessResetToken, true
+		c.useRemoteCID(c.ids[0])
+	}
+	for _, q := range c.paths {
+		q.loss.setMaxAckDelay(p.maxAckDelay())
+	}
+	c.streams.setPeerParams(&p)
+	if c.cfg.Datagrams {
+		c.peerDatagram.Store(int64(p.maxDatagramFrameSize))
+	}
+	return nil
+}
+
+// handshakeComplete is called when TLS has finished on our side.
+func (c *Conn) handshakeComplete(now instant) error {
+	st := c.tls.ConnectionState()
+	c.tlsState.Store(&st)
+	if c.peerParams == nil {
+		return &TransportError{Code: CryptoErrorBase + 109, Reason: "no transport parameters"} // R9001-8.2-1
+	}
+	c.complete = true
+	c.handshakeEnd = 0
+	if c.multipath {
+		c.addPathIDs()
+	} else {
+		c.issueCIDs(c.ids[0])
+	}
+	if !c.isClient {
+		c.doneFrame.set() // R9001-4.1.2-1
+		c.controlDue = true
+		c.confirm(now)
+		c.handshakeSeen = true
+		c.e.handshakeEnded(c, true)
+	}
+	close(c.handshakeDone)
+	c.updateMaxDatagram()
+	return nil
+}
+
+// confirm ends the handshake. // R9001-4.1.2-2
+func (c *Conn) confirm(now instant) {
+	if c.confirmed {
+		return
+	}
+	c.confirmed = true
+	c.discardSpace(handshakeSpace) // R9001-4.9.2-1
+	for _, p := range c.paths {
+		p.loss.setConfirmed()
+	}
+	c.validate(now, c.paths[0])
+	close(c.confirmedC)
+	c.pathsWanted = true
+}
+
+// discardSpace drops the keys and the recovery state of a handshake space. // R9002-6.4-1
+func (c *Conn) discardSpace(sp spaceID) {
+	ls := &c.initial
+	if sp == handshakeSpace {
+		ls = &c.handshake
+		c.discardSpace(initialSpace)
+	}
+	if *ls == nil {
+		return
+	}
+	*ls = nil
+	if len(c.paths) > 0 && c.paths[0].id == 0 {
+		c.paths[0].loss.discardSpace(sp)
+	}
+}
+
+// peerMaxUDPPayload is the largest UDP payload that the peer takes.
+func (c *Conn) peerMaxUDPPayload() int {
+	if c.peerParams == nil {
+		return minInitialSize
+	}
+	return int(min(c.peerParams.maxUDPPayloadSize, maxPacketSize))
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"math"
+	"time"
+)
+
+// The queue of datagrams that wait for a path: flow buckets served by deficit round
+// robin, flows that send little first, and dropping by sojourn time (RFC 8290, RFC
+// 8289). So a flow pinned to a full path does not block the others, and the queue
+// stays short.
+
+const (
+	dgramBuckets = 256
+	// maxQueuedDatagramBytes bounds the queue of a connection, storage of the buffers included.
+	maxQueuedDatagramBytes = 4 << 20
+	// codelTarget and codelInterval are those of RFC 8289 section 4.
+	codelTarget   = 5 * time.Millisecond
+	codelInterval = 100 * time.Millisecond
+	// quantumPacket is one full packet; above fastRate a bucket sends quantumPackets in
+	// a row, so that the receiver can coalesce them.
+	quantumPacket  = 1500
+	quantumPackets = 16
+	fastRate       = 100e6 / 8 // bytes/s
+)
+
+type dgramBucket struct {
+	head, tail *PacketBuf
+	bytes      int // storage of the queued buffers
+	deficit    int // bytes that may still be sent in this round
+	next       *dgramBucket
+	listed     bool
+
+	// CoDel.
+	firstAbove instant
+	dropNext   instant
+	dropCount  int
+	dropping   bool
+}
+
+// bucketList is a queue of buckets.
+type bucketList struct{ head, tail *dgramBucket }
+
+func (l *bucketList) push(b *dgramBucket) {
+	b.next = nil
+	if l.tail == nil {
+		l.head = b
+	} else {
+		l.tail.next = b
+	}
+	l.tail = b
+}
+
+func (l *bucketList) pop() *dgramBucket {
+	b := l.head
+	if l.head = b.next; l.head == nil {
+		l.tail = nil
+	}
+	b.next = nil
+	return b
+}
+
+// dgramQueue is owned by the loop.
+type dgramQueue struct {
+	buckets  [dgramBuckets]*dgramBucket
+	fresh    bucketList // buckets that were empty: sparse flows
+	served   bucketList // buckets that have used up a quantum
+	skipped  bucketList // fresh or served ones that wait for their path in this turn
+	bytes    int
+	packets  int
+	quantum  int
+	dropped  uint64 // by the bound
+	delayed  uint64 // by sojourn time
+	current  *dgramBucket
+	fromList *bucketList
+}
+
+// push appends b, which the queue owns from now on.
+func (q *dgramQueue) push(now instant, b *PacketBuf) {
+	i := (b.Flow * 0x9e3779b97f4a7c15) >> 56
+	k := q.buckets[i]
+	if k == nil {
+		k = new(dgramBucket)
+		q.buckets[i] = k
+	}
+	b.queued, b.next = now, nil
+	if k.tail == nil {
+		k.head = b
+	} else {
+		k.tail.next = b
+	}
+	k.tail = b
+	k.bytes += packetBufSize
+	q.bytes += packetBufSize
+	q.packets++
+	if !k.listed {
+		k.listed, k.deficit = true, q.quantumBytes()
+		q.fresh.push(k)
+	}
+	for q.bytes > maxQueuedDatagramBytes {
+		q.dropLongest()
+	}
+}
+
+func (q *dgramQueue) quantumBytes() int {
+	if q.quantum == 0 {
+		return quantumPacket
+	}
+	return q.quantum
+}
+
+// setRate tells the rate of the connection in bytes/s.
+func (q *dgramQueue) setRate(rate float64) {
+	q.quantum = quantumPacket
+	if rate >= fastRate {
+		q.quantum = quantumPacket * quantumPackets
+	}
+}
+
+// dropLongest drops the oldest packet of the longest bucket.
+func (q *dgramQueue) dropLongest() {
+	var longest *dgramBucket
+	for _, k := range q.buckets {
+		if k != nil && (longest == nil || k.bytes > longest.bytes) {
+			longest = k
+		}
+	}
+	q.take(longest).Release()
+	q.dropped++
+}
+
+// take removes the first packet of k.
+func (q *dgramQueue) take(k *dgramBucket) *PacketBuf {
+	b := k.head
+	if k.head = b.next; k.head == nil {
+		k.tail = nil
+	}
+	b.next = nil
+	k.bytes -= packetBufSize
+	q.bytes -= packetBufSize
+	q.packets--
+	return b
+}
+
+// beginTurn makes the buckets that waited for their path eligible again.
+func (q *dgramQueue) beginTurn() {
+	for q.skipped.head != nil {
+		q.served.push(q.skipped.pop())
+	}
+	q.current = nil
+}
+
+// peek returns the packet that is next in turn, or nil. pop takes it, skip lets its
+// bucket wait until the next turn.
+func (q *dgramQueue) peek(now instant) *PacketBuf {
+	for {
+		l := &q.fresh
+		if l.head == nil {
+			l = &q.served
+		}
+		k := l.head
+		if k == nil {
+			q.current = nil
+			return nil
+		}
+		if k.deficit <= 0 {
+			k.deficit += q.quantumBytes()
+			q.served.push(l.pop())
+			continue
+		}
+		q.codel(now, k)
+		if k.head == nil {
+			l.pop()
+			if l == &q.fresh && q.served.head != nil {
+				// One round among the others, or it would be sparse again at once.
+				q.served.push(k)
+			} else {
+				k.listed = false
+			}
+			continue
+		}
+		q.current, q.fromList = k, l
+		return k.head
+	}
+}
+
+// pop takes the packet that peek returned.
+func (q *dgramQueue) pop() *PacketBuf {
+	b := q.take(q.current)
+	q.current.deficit -= b.Len()
+	return b
+}
+
+// more returns the packet behind those that pop took from the same bucket, or nil.
+func (q *dgramQueue) more() *PacketBuf {
+	if q.current == nil {
+		return nil
+	}
+	return q.current.head
+}
+
+// skip lets the bucket of the packet that peek returned wait until the next turn.
+func (q *dgramQueue) skip() {
+	q.skipped.push(q.fromList.pop())
+	q.current = nil
+}
+
+// codel drops packets at the front of k that have waited too long.
+func (q *dgramQueue) codel(now instant, k *dgramBucket) {
+	for {
+		ok := q.mayDrop(now, k)
+		switch {
+		case !ok:
+			k.dropping = false
+			return
+		case k.dropping:
+			if now < k.dropNext {
+				return
+			}
+			k.dropCount++
+		default:
+			// A recent dropping state continues where it was.
+			if k.dropCount > 2 && now.sub(k.dropNext) < 8*codelInterval {
+				k.dropCount -= 2
+			} else {
+				k.dropCount = 1
+			}
+			k.dropping, k.dropNext = true, now
+		}
+		q.take(k).Release()
+		q.delayed++
+		k.dropNext = k.dropNext.add(time.Duration(float64(codelInterval) / math.Sqrt(float64(k.dropCount))))
+	}
+}
+
+// mayDrop says that the packets of k have waited longer than the target for an
+// interval, and that more than one packet is left.
+func (q *dgramQueue) mayDrop(now instant, k *dgramBucket) bool {
+	if k.head == nil || now.sub(k.head.queued) < codelTarget || k.bytes <= 2*packetBufSize {
+		k.firstAbove = 0
+		return false
+	}
+	if k.firstAbove == 0 {
+		k.firstAbove = now.add(codelInterval)
+		return false
+	}
+	return now >= k.firstAbove
+}
+
+// close drops everything.
+func (q *dgramQueue) close() {
+	for _, k := range q.buckets {
+		for k != nil && k.head != nil {
+			q.take(k).Release()
+		}
+	}
+}

@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
+	"github.com/mqvpn/mqvpn/quic/internal/wire"
+)
+
+// readBatchSize is the number of messages of one ReadBatch; with GRO each holds up
+// to 64 datagrams.
+const readBatchSize = 32
+
+// endpointSocket is one socket of an Endpoint: its reader goroutine, and the
+// connections that wait for room in its send buffer.
+type endpointSocket struct {
+	Socket
+	e *Endpoint
+
+	mu      sync.Mutex
+	waiting []*Conn
+	parked  bool
+}
+
+// readLoop reads until the socket is closed.
+func (es *endpointSocket) readLoop() {
+	ms := make([]udpio.Received, readBatchSize)
+	for i := range ms {
+		ms[i].Buf = make([]byte, rxChunkSize)
+	}
+	var touched []*Conn
+	for {
+		n, err := es.ReadBatch(ms)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			// Transient errors, such as ICMP errors that the kernel reports.
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		now := es.e.now()
+		touched = touched[:0]
+		for i := range ms[:n] {
+			touched = es.e.deliver(es, &ms[i], now, touched)
+		}
+		for i, c := range touched {
+			c.mb.signal()
+			touched[i] = nil
+		}
+	}
+}
+
+// deliver puts the datagrams of m into the mailboxes of their connections, runs of
+// datagrams for one connection together. It returns touched plus the connections
+// that must be woken.
+func (e *Endpoint) deliver(es *endpointSocket, m *udpio.Received, now instant, touched []*Conn) []*Conn {
+	data, seg := m.Buf[:m.N], m.SegSize
+	if seg <= 0 || seg > len(data) {
+		seg = len(data)
+	}
+	msg := rxMsg{segSize: seg, sock: es, src: m.Src, dst: m.Dst, ecn: m.ECN, at: now}
+	for len(data) > 0 {
+		first := data[:min(seg, len(data))]
+		cid, long, ok := wire.DstConnID(first, localCIDLen)
+		if !ok {
+			data = data[len(first):]
+			continue
+		}
+		run := len(first)
+		for !long && run < len(data) {
+			// A short header with the same connection id goes to the same connection.
+			d := data[run:min(run+seg, len(data))]
+			if len(d) < 1+localCIDLen || d[0]&0x80 != 0 || !bytes.Equal(d[1:1+localCIDLen], cid) {
+				break
+			}
+			run += len(d)
+		}
+		c := e.table.lookup(cid, long)
+		if c == nil {
+			c = e.unmatched(es, first, cid, long, m.Src, m.Dst)
+			run = len(first)
+		}
+		if c != nil {
+			msg.data = data[:run]
+			c.mb.putReceived(msg)
+			if len(touched) == 0 || touched[len(touched)-1] != c {
+				touched = append(touched, c)
+			}
+		}
+		data = data[run:]
+	}
+	return touched
+}
+
+// unmatched handles a datagram that belongs to no known connection: a stateless
+// reset of one of ours, the start of a new one, or something to be answered
+// without state. It returns the connection that the datagram is for, or nil.
+func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long bool, src netip.AddrPort, dst netip.Addr) *Conn {
+	if c := e.table.lookupToken(d); c != nil { // R9000-10.3.1-1
+		return c
+	}
+	if !long {
+		e.sendReset(es, d, cid, src, dst)
+		return nil
+	}
+	if e.cfg == nil {
+		return nil
+	}
+	h, _, ok := wire.ParseLongHeader(d)
+	if !ok {
+		return nil
+	}
+	if h.Version != version1 {
+		// R9000-5.2.2-1 R9000-5.2.2-2 R9000-6.1-1
+		if h.Version != 0 && len(d) >= minInitialSize {
+			out := wire.AppendVersionNegotiation(nil, h.SrcConnID, h.DstConnID, supportedVersions)
+			es.send(out, src, dst)
+		}
+		return nil
+	}
+	// R9000-14.1-2 R9000-7.2-1 R9000-5.2.2-4
+	if h.Type != wire.Initial || len(d) < minInitialSize || len(h.DstConnID) < localCIDLen || len(h.DstConnID) > maxCIDLen {
+		return nil
+	}
+	c := newServerConn(e, e.cfg, es, src, dst, h.DstConnID, h.SrcConnID)
+	if err := e.start(c); err != nil {
+		return nil
+	}
+	return c
+}
+
+// sendReset answers a packet of an unknown connection with a stateless reset.
+func (e *Endpoint) sendReset(es *endpointSocket, d, cid []byte, src netip.AddrPort, dst netip.Addr) {
+	e.mu.Lock()
+	ok := !e.closed && e.resets.allow(e.now())
+	e.mu.Unlock()
+	if !ok {
+		return
+	}
+	if out := e.resetKey.appendStatelessReset(nil, cid, len(d)); out != nil {
+		es.send(out, src, dst)
+	}
+}
+
+// send sends one datagram without a connection; if the socket is busy it is lost.
+func (es *endpointSocket) send(b []byte, to netip.AddrPort, from netip.Addr) {
+	es.WriteBatch([]udpio.Run{{Data: b, SegSize: len(b), Dst: to, Src: from}})
+}
+
+// notifyWritable wakes c when the socket can be written again.
+func (es *endpointSocket) notifyWritable(c *Conn) {
+	es.mu.Lock()
+	defer es.mu.Unlock()
+	es.waiting = append(es.waiting, c)
+	if es.parked {
+		return
+	}
+	es.parked = true
+	go func() {
+		es.WaitWritable()
+		es.mu.Lock()
+		conns := es.waiting
+		es.waiting, es.parked = nil, false
+		es.mu.Unlock()
+		for _, c := range conns {
+			c.mb.putCommand(func(instant) { c.socketWritable(es) })
+		}
+	}()
+}
+
+// resetLimiter bounds the rate of stateless resets, so that the endpoint is no
+// reflector: 100 at once, 100 per second.
+type resetLimiter struct {
+	credit int
+	last   instant
+}
+
+const resetsPerSecond = 100
+
+func (l *resetLimiter) allow(now instant) bool {
+	if l.last == 0 || now.sub(l.last) > time.Second {
+		l.credit, l.last = resetsPerSecond, now
+	}
+	if l.credit == 0 {
+		return false
+	}
+	l.credit--
+	return true
+}

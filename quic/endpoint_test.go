@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+// Tests of whole endpoints over the simulated network, in virtual time.
+
+var serverAddr = netip.MustParseAddrPort("192.0.2.1:443")
+
+// testNet is a client with two addresses and a server, joined by two links.
+type testNet struct {
+	*quictest.Net
+	up, down       [2]*quictest.Link
+	client, server *Endpoint
+	sockets        [2]Socket
+	clientConfig   *Config
+}
+
+func newTestNet(t *testing.T, links [2]quictest.LinkConfig, change func(client, server *Config)) *testNet {
+	n := &testNet{Net: quictest.NewNet(1)}
+	for i, a := range []string{"10.0.1.2", "10.0.2.2"} {
+		n.up[i], n.down[i] = n.AddLink(a, "192.0.2.1", links[i])
+	}
+	cert, pool := quictest.Cert("server.test")
+	base := Config{Datagrams: true}
+	sc, cc := base, base
+	sc.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"test"}, MinVersion: tls.VersionTLS13}
+	cc.TLS = &tls.Config{RootCAs: pool, ServerName: "server.test", NextProtos: []string{"test"}, MinVersion: tls.VersionTLS13}
+	if change != nil {
+		change(&cc, &sc)
+	}
+	n.server = NewEndpoint(&sc)
+	n.server.AddSocket(n.Socket(serverAddr, 1500))
+	n.client = NewEndpoint(nil)
+	for i, a := range []string{"10.0.1.2:0", "10.0.2.2:0"} {
+		n.sockets[i] = n.Socket(netip.MustParseAddrPort(a), 1500)
+		n.client.AddSocket(n.sockets[i])
+	}
+	n.clientConfig = &cc
+	return n
+}
+
+func (n *testNet) connect(t *testing.T) (client, server *Conn) {
+	t.Helper()
+	ctx := context.Background()
+	client, err := n.client.Dial(ctx, n.sockets[0], serverAddr, n.clientConfig)
+	if err != nil {
+		t.Fatalf("Dial: %v", err)
+	}
+	server, err = n.server.Accept(ctx)
+	if err != nil {
+		t.Fatalf("Accept: %v", err)
+	}
+	return client, server
+}
+
+func (n *testNet) close() {
+	n.client.Close()
+	n.server.Close()
+	n.Net.Close()
+}
+
+var lan = quictest.LinkConfig{Rate: 50e6, Delay: 10 * time.Millisecond, QueueBytes: 300_000}
+
+func simulate(t *testing.T, links [2]quictest.LinkConfig, change func(client, server *Config), f func(n *testNet)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := newTestNet(t, links, change)
+		defer n.close()
+		f(n)
+	})
+}
+
+// transfer sends size bytes over a new stream and checks what arrives.
+func transfer(t *testing.T, from, to *Conn, size int) time.Duration {
+	t.Helper()
+	start := time.Now()
+	data := make([]byte, size)
+	for i := range data {
+		data[i] = byte(i >> 8 * 7)
+	}
+	ctx := context.Background()
+	go func() {
+		s, err := from.OpenUniStream(ctx)
+		if err != nil {
+			t.Errorf("open: %v", err)
+			return
+		}
+		if _, err := s.Write(data); err != nil {
+			t.Errorf("write: %v", err)
+		}
+		s.CloseWrite()
+	}()
+	s, err := to.AcceptStream(ctx)
+	if err != nil {
+		t.Fatalf("accept: %v", err)
+	}
+	got, err := io.ReadAll(s)
+	if err != nil || sha256.Sum256(got) != sha256.Sum256(data) {
+		t.Fatalf("received %d bytes of %d, %v", len(got), size, err)
+	}
+	return time.Since(start)
+}
+
+func TestTransfer(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		d := transfer(t, client, server, 5e6)
+		t.Logf("up %v", d)
+		if d > 1500*time.Millisecond {
+			t.Errorf("5 MB at 50 Mbit/s took %v", d)
+		}
+		d = transfer(t, server, client, 5e6)
+		t.Logf("down %v", d)
+		if d > 1500*time.Millisecond {
+			t.Errorf("5 MB at 50 Mbit/s took %v", d)
+		}
+		client.CloseWithError(7, "bye")
+		<-server.Done()
+		if e, ok := errors.AsType[*ApplicationError](server.Err()); !ok || e.Code != 7 || e.Reason != "bye" || !e.Remote {
+			t.Errorf("server ended with %v", server.Err())
+		}
+	})
+}
+
+func TestTransferLoss(t *testing.T) {
+	lossy := lan
+	lossy.Loss = 0.02
+	simulate(t, [2]quictest.LinkConfig{lossy, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		t.Log(transfer(t, client, server, 1e6), transfer(t, server, client, 1e6))
+	})
+}
+
+// datagramSink counts what arrives.
+type datagramSink struct {
+	c     *Conn
+	count int
+	bytes int
+	last  []byte
+	gaps  []time.Duration
+	at    time.Time
+}
+
+func (s *datagramSink) HandleDatagram(b []byte) {
+	s.count++
+	s.bytes += len(b)
+	s.last = append(s.last[:0], b...)
+	now := time.Now()
+	if !s.at.IsZero() {
+		s.gaps = append(s.gaps, now.Sub(s.at))
+	}
+	s.at = now
+}
+func (s *datagramSink) FlushDatagrams() {}
+
+func datagram(flow uint64, n int) *PacketBuf {
+	b := NewPacketBuf()
+	b.Flow, b.Class = flow, sched.ClassUDP
+	b.SetLen(n)
+	return b
+}
+
+func TestDatagrams(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		sink := &datagramSink{}
+		server.SetDatagramHandler(sink)
+		if err := client.WaitMTU(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := client.MaxDatagramPayload(), 1472-(1+8+4+1+16); got != want {
+			t.Errorf("MaxDatagramPayload = %d, want %d", got, want)
+		}
+		for range 10 {
+			b := datagram(1, 1000)
+			copy(b.Bytes(), bytes.Repeat([]byte{0xab}, 1000))
+			client.SendDatagrams([]*PacketBuf{b})
+			time.Sleep(5 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if sink.count != 10 || !bytes.Equal(sink.last, bytes.Repeat([]byte{0xab}, 1000)) {
+			t.Errorf("%d datagrams arrived", sink.count)
+		}
+	})
+}

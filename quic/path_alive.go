@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import "time"
+
+// Liveness of paths: suspicion, death, and probing of the dead. A path is judged
+// by its own acknowledgments, and only against another path that answers: if none
+// answers it is not the path, and RFC 9002 rules apply alone.
+
+const (
+	minSuspicion = 25 * time.Millisecond
+	// idleProbe is the interval of PINGs on a silent path while datagrams flow.
+	idleProbe = 200 * time.Millisecond
+	// recentTraffic is how long after the last datagram idleProbe goes on.
+	recentTraffic = 5 * time.Second
+	// Interval of PINGs on a dead path, doubling from the first to the second value.
+	deadProbeMin = 50 * time.Millisecond
+	deadProbeMax = 500 * time.Millisecond
+	// serverDeadProbes bounds the probes of a server, which then waits for the client.
+	serverDeadProbes = 3
+	// ptoCapWithOthers bounds the PTO of a path while another one is active, an exception
+	// to R9002-6.2.1-5 that docs/conformance.md explains.
+	ptoCapWithOthers = 2 * time.Second
+)
+
+// suspicionTime is how long an ack-eliciting packet may stay unacknowledged before
+// the path is doubted.
+func (c *Conn) suspicionTime(p *pathState, outstanding int) time.Duration {
+	srtt, rttvar := p.loss.rtt.smoothed, p.loss.rtt.variation
+	t := max(minSuspicion, srtt+srtt/4+4*rttvar)
+	if outstanding < 2 {
+		t += c.peerParams.maxAckDelay()
+	}
+	return t
+}
+
+// suspicionDeadline is when p becomes doubted, or unset.
+func (c *Conn) suspicionDeadline(p *pathState) instant {
+	if p.doubted || !c.confirmed || (p.phase != pathActive && p.phase != pathSuspect) || len(c.paths) < 2 {
+		return 0
+	}
+	sent, n, ok := p.loss.oldestUnackedAckEliciting()
+	if !ok || !p.loss.rtt.hasSample() {
+		return 0
+	}
+	return max(sent, p.lastAcked).add(c.suspicionTime(p, n))
+}
+
+// doubt starts the suspicion of p: two PINGs on it, which force an immediate
+// acknowledgment, and on the other active paths too unless they have just proven
+// themselves. From now on new work goes elsewhere.
+func (c *Conn) doubt(now instant, p *pathState) {
+	sent, n, _ := p.loss.oldestUnackedAckEliciting()
+	t := c.suspicionTime(p, n)
+	p.doubted, p.doubtedAt, p.doubtSince = true, now, sent
+	p.probePings = 2
+	for _, q := range c.paths {
+		if q != p && q.phase == pathActive && !q.doubted && now.sub(q.lastAcked) > t {
+			q.probePings = 2
+		}
+	}
+}
+
+// pathAcked notes that a packet of p, sent at sentTime, was acknowledged.
+func (c *Conn) pathAcked(now instant, p *pathState, sentTime instant) {
+	p.lastAcked = now
+	if p.phase == pathDead && sentTime <= p.since {
+		return // sent before the path died: says nothing about now
+	}
+	if p.doubted && sentTime >= p.doubtSince {
+		p.doubted = false
+	}
+	if p.phase == pathSuspect || p.phase == pathDead {
+		dead := p.phase == pathDead
+		c.setPhase(now, p, evAcked, "answers again")
+		p.doubted, p.deadProbes, p.nextProbe = false, 0, 0
+		if dead {
+			p.loss.resumeCarefully(now)
+		}
+	}
+	// A packet sent later on this path was acknowledged before those of a doubted one.
+	for _, q := range c.paths {
+		if q != p && q.doubted && q.phase == pathActive && sentTime > q.doubtSince {
+			c.setPhase(now, q, evSuspicion, "no acknowledgments while other paths answer")
+			q.suspectAt = now
+			c.resendElsewhere(q)
+		}
+	}
+}
+
+// resendElsewhere makes the stream data and control frames in flight on p due
+// again; the originals stay in flight, and a late acknowledgment still counts.
+func (c *Conn) resendElsewhere(p *pathState) {
+	p.loss.forEachInFlight(func(recs []frameRecord) {
+		for _, r := range recs {
+			c.handleFate(appSpace, p, r, fateLost)
+		}
+	})
+}
+
+// aliveDeadline is the next time that checkAlive has something to do for p.
+func (c *Conn) aliveDeadline(p *pathState) instant {
+	switch p.phase {
+	case pathActive, pathSuspect:
+		d := c.suspicionDeadline(p)
+		if p.phase == pathSuspect {
+			d = earliest(d, c.deathTime(p))
+		}
+		return earliest(d, c.keepAliveTime(p))
+	case pathDead:
+		return p.nextProbe
+	}
+	return 0
+}
+
+// deathTime is when a suspect path counts as dead: its PINGs were not answered for
+// a probe time-out.
+func (c *Conn) deathTime(p *pathState) instant {
+	_, n, _ := p.loss.oldestUnackedAckEliciting()
+	return p.doubtedAt.add(max(c.suspicionTime(p, n), minSuspicion))
+}
+
+// keepAliveTime is when a PING is due on an active path because it was silent.
+func (c *Conn) keepAliveTime(p *pathState) instant {
+	if p.phase != pathActive || p.probePings > 0 || p.doubted || !c.confirmed {
+		return 0
+	}
+	every := c.cfg.KeepAlive
+	if len(c.paths) > 1 && c.lastDatagram != 0 && c.turnTime.sub(c.lastDatagram) < recentTraffic {
+		every = idleProbe
+	}
+	if every == 0 {
+		return 0
+	}
+	return max(p.lastSent, p.since).add(every)
+}
+
+// checkAlive runs the liveness timers of p.
+func (c *Conn) checkAlive(now instant, p *pathState) {
+	switch p.phase {
+	case pathActive, pathSuspect:
+		if d := c.suspicionDeadline(p); d != 0 && now >= d {
+			c.doubt(now, p)
+		}
+		if p.phase == pathSuspect && now >= c.deathTime(p) {
+			c.pathDied(now, p, "silent for "+now.sub(max(p.lastAcked, p.doubtSince)).Round(time.Millisecond).String())
+			return
+		}
+		if d := c.keepAliveTime(p); d != 0 && now >= d {
+			p.probePings = 1
+		}
+	case pathDead:
+		if p.nextProbe != 0 && now >= p.nextProbe {
+			c.probeDead(now, p)
+		}
+	}
+}
+
+// pathDied gives up what was in flight on p without a congestion signal, an
+// exception to R9002-7.6.2-3 that docs/conformance.md explains, and starts probing.
+func (c *Conn) pathDied(now instant, p *pathState, why string) {
+	c.setPhase(now, p, evProbeTimeout, why)
+	if p.phase != pathDead {
+		return
+	}
+	p.stats.timesDead++
+	p.doubted, p.probePings = false, 0
+	c.fatePath = p
+	p.loss.discardAllInFlight(c.fateFunc)
+	p.deadProbes, p.nextProbe = 0, now.add(deadProbeMin)
+}
+
+// probeDead sends a PING on a dead path and sets the time of the next one.
+func (c *Conn) probeDead(now instant, p *pathState) {
+	if !c.isClient && p.deadProbes >= serverDeadProbes {
+		p.nextProbe = 0
+		return
+	}
+	c.fatePath = p
+	p.loss.discardAllInFlight(c.fateFunc)
+	p.probePings = 1
+	p.deadProbes++
+	p.nextProbe = now.add(min(deadProbeMax, deadProbeMin<<min(p.deadProbes, 5)))
+}
+
+// pathHeard notes a packet received on p. On a dead path it asks whether packets
+// get through in the other direction too.
+func (c *Conn) pathHeard(now instant, p *pathState) {
+	p.lastRecv = now
+	if p.phase == pathDead && p.probePings == 0 && now.sub(p.lastSent) >= deadProbeMin {
+		p.probePings = 1
+		p.deadProbes = 0
+		p.nextProbe = now.add(deadProbeMin)
+	}
+}
+
+// updatePTOCap applies ptoCapWithOthers.
+func (c *Conn) updatePTOCap() {
+	n := c.activePaths()
+	for _, p := range c.paths {
+		p.loss.ptoCap = 0
+		if c.confirmed && (n > 1 || n == 1 && p.phase != pathActive) {
+			p.loss.ptoCap = ptoCapWithOthers
+		}
+	}
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import "time"
+
+// Path MTU: a path starts at 1200 bytes of UDP payload. When it is validated, two
+// probes go out together: of what an inner IPv6 packet of 1280 bytes needs, and of
+// the interface's MTU (RFC 9000 section 14.4). A path carries what was confirmed.
+
+const (
+	// ipv6ProbeSize is the UDP payload that carries an inner packet of 1280 bytes with
+	// room for the largest headers of ours (RFC 9484 section 7.2).
+	ipv6ProbeSize = 1312
+	// defaultInterfaceMTU is assumed when the interface's is unknown.
+	defaultInterfaceMTU = 1500
+	mtuProbeTries       = 3
+)
+
+type mtuProbe struct {
+	size  int
+	tries int
+	sent  instant // of the newest try, unset when none is in flight
+	done  bool    // confirmed or given up
+}
+
+type mtuState struct {
+	size    int // largest UDP payload confirmed, in bytes
+	max     int // what the interface allows
+	probes  [2]mtuProbe
+	started bool
+}
+
+// init starts at the size that every path must carry.
+func (m *mtuState) init(interfaceMTU int, v6 bool) {
+	if interfaceMTU <= 0 {
+		interfaceMTU = defaultInterfaceMTU
+	}
+	overhead := 28 // IPv4 and UDP headers
+	if v6 {
+		overhead = 48
+	}
+	*m = mtuState{size: minInitialSize, max: min(interfaceMTU-overhead, maxPacketSize)}
+}
+
+// start makes the probes due. peerMax is the peer's max_udp_payload_size.
+func (m *mtuState) start(peerMax int) {
+	if m.started {
+		return
+	}
+	m.started = true
+	m.max = min(m.max, peerMax)
+	for i, size := range [...]int{ipv6ProbeSize, m.max} {
+		m.probes[i] = mtuProbe{size: size, done: size <= m.size || size > m.max}
+	}
+	if m.probes[0].size == m.probes[1].size {
+		m.probes[1].done = true
+	}
+}
+
+// due is the size of the next probe to be sent now, or 0.
+func (m *mtuState) due() int {
+	for i := range m.probes {
+		if p := &m.probes[i]; m.started && !p.done && p.sent == 0 {
+			return p.size
+		}
+	}
+	return 0
+}
+
+// probeSent notes that the probe of the given size is in flight.
+func (m *mtuState) probeSent(now instant, size int) {
+	for i := range m.probes {
+		if p := &m.probes[i]; p.size == size && !p.done {
+			p.sent = now
+			p.tries++
+			return
+		}
+	}
+}
+
+// acked notes that a packet of the given size arrived.
+func (m *mtuState) acked(size int) {
+	m.size = max(m.size, min(size, m.max))
+	for i := range m.probes {
+		if p := &m.probes[i]; p.size <= m.size {
+			p.done = true
+		}
+	}
+}
+
+// lost repeats the probe, or gives it up.
+func (m *mtuState) lost(size int) {
+	for i := range m.probes {
+		p := &m.probes[i]
+		if p.size != size || p.done || p.sent == 0 {
+			continue
+		}
+		p.sent = 0
+		p.done = p.tries >= mtuProbeTries
+	}
+}
+
+// tooLong notes that the kernel refused a packet of the given size.
+func (m *mtuState) tooLong(size int) {
+	m.max = max(minInitialSize, min(m.max, size-1))
+	m.size = min(m.size, m.max)
+	for i := range m.probes {
+		if p := &m.probes[i]; p.size > m.max {
+			p.done = true
+		}
+	}
+}
+
+// timeout is when the oldest probe in flight counts as lost; nothing else may
+// follow it that could show its loss.
+func (m *mtuState) timeout(pto time.Duration) (t instant) {
+	for i := range m.probes {
+		if p := &m.probes[i]; !p.done && p.sent != 0 {
+			t = earliest(t, p.sent.add(pto))
+		}
+	}
+	return t
+}
+
+// expire treats probes that were not answered in time as lost.
+func (m *mtuState) expire(now instant, pto time.Duration) {
+	for i := range m.probes {
+		if p := &m.probes[i]; !p.done && p.sent != 0 && now >= p.sent.add(pto) {
+			m.lost(p.size)
+		}
+	}
+}
+
+// settled says that nothing more is to be learned for now.
+func (m *mtuState) settled() bool {
+	return m.started && m.probes[0].done && m.probes[1].done
+}
