@@ -33,8 +33,9 @@ type LinkConfig struct {
 	// Loss is the fraction of packets lost at random, 0 to 1. They are lost behind
 	// the queue, so they use up capacity.
 	Loss float64
-	// LossBurst is the mean number of consecutive packets lost, when above 1
-	// (Gilbert model); the fraction lost stays Loss, which must then be below 1.
+	// LossBurst, when above 1, is the mean number of consecutive packets lost
+	// (Gilbert model). The fraction lost stays Loss, for which bursts are made
+	// longer where the good packets between them would not suffice.
 	LossBurst float64
 	// LossMask drops, of each 64 packets, those whose bit is set, the first packet
 	// being the least significant bit.
@@ -206,12 +207,12 @@ func (l *Link) lose() bool {
 	if l.cfg.LossBurst > 1 && p < 1 {
 		// The bad state loses everything and is left with probability leave; the
 		// good state loses nothing. Entering it this often makes p the stationary
-		// fraction of packets in the bad state.
-		leave := 1 / l.cfg.LossBurst
+		// fraction of packets in the bad state; it cannot be more often than always.
+		leave := min(1/l.cfg.LossBurst, (1-p)/p)
 		if l.bursting {
 			p = 1 - leave
 		} else {
-			p = min(1, p*leave/(1-p))
+			p = p * leave / (1 - p)
 		}
 	}
 	l.bursting = l.rng.Float64() < p

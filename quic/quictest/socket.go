@@ -60,17 +60,22 @@ func (s *Socket) ReadBatch(ms []udpio.Received) (int, error) {
 		if n > 0 || err != nil {
 			return n, err
 		}
-		s.timer.Reset(wait)
+		var due <-chan time.Time
+		if wait >= 0 {
+			s.timer.Reset(wait)
+			due = s.timer.C
+		}
 		select {
 		case <-s.arrived:
-		case <-s.timer.C:
+		case <-due:
 		case <-s.closed:
 		}
 	}
 }
 
 // take fills ms with the packets that have arrived. Without any it returns how long
-// it is until the next one.
+// it is until the next one, negative when none is on its way: a timer then would keep
+// a synctest bubble from noticing that all its goroutines are stuck.
 func (s *Socket) take(ms []udpio.Received) (n int, wait time.Duration, err error) {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
@@ -90,11 +95,10 @@ func (s *Socket) take(ms []udpio.Received) (n int, wait time.Duration, err error
 		n++
 	}
 	s.net.stats.Delivered += uint64(n)
-	wait = time.Hour // no packet: until one is pushed
 	if at, ok := s.inbox.Next(); ok {
-		wait = at - now
+		return n, at - now, nil
 	}
-	return n, wait, nil
+	return n, -1, nil
 }
 
 // WriteBatch implements udpio.Socket. A destination without a link gives ENETUNREACH.
