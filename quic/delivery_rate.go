@@ -12,7 +12,8 @@ type deliveryRate struct {
 	deliveredTime instant // when that last grew
 	firstSent     instant // when the newest packet acknowledged was sent
 	// limitedUntil is what delivered will be when the last packet sent before the
-	// sender ran out of work is acknowledged.
+	// sender ran out of work is acknowledged. Only beyond it are the packets sent
+	// since then as dense as the path allows; a path begins without work.
 	limitedUntil uint64
 
 	best windowedMax
@@ -24,7 +25,7 @@ func (d *deliveryRate) packetSent(now instant, inFlight int, p *sentPacket) {
 		d.firstSent, d.deliveredTime = now, now
 	}
 	p.delivered, p.deliveredTime, p.firstSent = d.delivered, d.deliveredTime, d.firstSent
-	if d.delivered < d.limitedUntil {
+	if d.delivered <= d.limitedUntil {
 		p.flags |= sentAppLimited
 	}
 }
@@ -44,7 +45,9 @@ func (d *deliveryRate) acked(now instant, p *sentPacket, rtt *rttState) float64 
 		return 0
 	}
 	rate := float64(d.delivered-p.delivered) / interval.Seconds()
-	if p.flags&sentAppLimited == 0 || rate > d.rate() {
+	// A limited sample says nothing while nothing is known: the little that was sent
+	// would pass for all that the path can carry.
+	if p.flags&sentAppLimited == 0 || d.rate() > 0 && rate > d.rate() {
 		d.best.update(now, rate, 10*rtt.smoothed)
 	}
 	return rate
