@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sched
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// A round deals roundPackets packets of packetBytes.
+	roundPackets = 64
+	packetBytes  = 1500
+	// holdBudget is how much later than on the best path a packet of a flow that is
+	// not pinned may arrive.
+	holdBudget = 2 * time.Millisecond
+	// minRate bounds estimates in bytes/s from below, so that they can be divided by.
+	minRate = 1000.0
+	// trialWindow is assumed of a path whose window is not known.
+	trialWindow = 10 * 1200
+)
+
+// wlb is weighted load balancing. All datagrams are charged to the deficits of a
+// weighted round robin. Those of TCP stay on the path that their flow is pinned
+// to (wlb_pin.go); any other one goes to the path with the most deficit left among
+// those where it arrives early enough.
+type wlb struct {
+	known []wlbPath // in the order of appearance
+	view  []int     // indices in known of the paths of the last Pick
+
+	roundEnd time.Duration
+	tier     tier // that the round was dealt to
+	redeal   bool // a path came or went
+
+	flows       flowTable
+	picked      *flow         // flow of the last Pick, nil if it was not a pinned one
+	arrival     time.Duration // predicted arrival of that packet
+	period      uint32        // counts the periods of pin statistics
+	periodStart time.Duration
+}
+
+// wlbPath is what wlb knows of a path besides its view.
+type wlbPath struct {
+	id uint32
+	// life changes when the path goes down: pins of an earlier life are void.
+	life uint32
+
+	// Set when a round begins.
+	perByte  float64 // nanoseconds that the path takes for a byte
+	weight   float64 // bytes/s that are worth using
+	promise  float64 // weight for new flows: an unproven path has credit
+	share    float64 // bytes dealt
+	perShare float64 // 1/share
+	deficit  float64 // bytes left of the share; negative when overdrawn
+
+	arrival time.Duration // scratch of Pick: what arrivesIn says
+
+	pins pinStats
+}
+
+// NewWLB returns the scheduler that balances the load by live estimates of what
+// the paths carry, and keeps each TCP flow on one path as long as that is good.
+func NewWLB() Scheduler { return &wlb{} }
+
+func (s *wlb) Pick(now time.Duration, w Work, paths []Path) (first, second int) {
+	s.picked = nil
+	s.align(paths)
+	t := bestTier(paths)
+	if t == tierNone {
+		return -1, -1
+	}
+	if w.Kind != WorkDatagram || w.Class == ClassRealtime {
+		return fastest(paths, t), -1
+	}
+	if s.redeal || t != s.tier || now >= s.roundEnd {
+		s.deal(now, paths, t)
+	}
+	if now-s.periodStart >= period {
+		s.nextPeriod(now)
+	}
+	if w.Class == ClassTCP && w.Flow != 0 {
+		return s.pickPinned(now, &w, paths, t), -1
+	}
+	return s.pickAny(now, &w, paths, t), -1
+}
+
+func (s *wlb) Sent(now time.Duration, w Work, i, n int) {
+	p := s.at(i)
+	p.deficit -= float64(n)
+	if f := s.picked; f != nil && f.key == w.Flow {
+		f.used = now
+		f.bytes += n
+		f.arrival = max(f.arrival, s.arrival)
+		p.pins.bytes += n
+	}
+}
+
+func (s *wlb) Event(_ time.Duration, id uint32, e Event) {
+	s.redeal = true
+	for i := range s.known {
+		p := &s.known[i]
+		switch {
+		case p.id != id || e == EventPathUp:
+		case e == EventPathDown:
+			*p = wlbPath{id: id, life: p.life + 1}
+		case e == EventPathGone:
+			s.known = append(s.known[:i], s.known[i+1:]...)
+			s.view = s.view[:0]
+			return
+		}
+	}
+}
+
+// at is what is known of paths[i] of the last Pick.
+func (s *wlb) at(i int) *wlbPath { return &s.known[s.view[i]] }
+
+// align makes view fit paths. A path may be absent from some views only, because
+// it is too small for the work, so what is known of it stays.
+func (s *wlb) align(paths []Path) {
+	if len(s.view) == len(paths) {
+		same := true
+		for i := range paths {
+			same = same && s.at(i).id == paths[i].ID
+		}
+		if same {
+			return
+		}
+	}
+	s.view = s.view[:0]
+	for i := range paths {
+		s.view = append(s.view, s.lookup(paths[i].ID))
+	}
+}
+
+// lookup returns the index in known of path id, which it adds if it is new.
+func (s *wlb) lookup(id uint32) int {
+	for i := range s.known {
+		if s.known[i].id == id {
+			return i
+		}
+	}
+	s.known = append(s.known, wlbPath{id: id})
+	s.redeal = true
+	return len(s.known) - 1
+}
+
+// estimate returns what p carries in bytes/s, and how much of that is worth using.
+func estimate(p *Path) (rate, weight float64) {
+	cwnd := p.Cwnd
+	if cwnd == 0 {
+		cwnd = trialWindow
+	}
+	// A path without delivery rate gets one window per round trip: a fair trial.
+	rate = float64(cwnd) / srtt(p).Seconds()
+	if p.Rate > 0 {
+		rate = min(rate, p.Rate)
+	}
+	rate = max(rate, minRate)
+	weight = rate * (1 - p.Loss)
+	if p.SRTT > 2*p.MinRTT && p.MinRTT > 0 {
+		// A queue grows: it is congested, or shares a bottleneck.
+		weight *= 2 * float64(p.MinRTT) / float64(p.SRTT)
+	}
+	return rate, max(weight, minRate)
+}
+
+// deal begins a round: it refreshes the weights and deals the packets of the round
+// over the paths of tier t. What was left of the last round is dropped. The round
+// lasts for the shortest round trip, so that a blocked path cannot hold it open.
+func (s *wlb) deal(now time.Duration, paths []Path, t tier) {
+	roundTime, allPoor := poorRTT, true
+	for i := range paths {
+		if v := &paths[i]; tierOf(v) == t {
+			allPoor = allPoor && poor(v)
+			roundTime = min(roundTime, srtt(v))
+		}
+	}
+	var sum, proven float64
+	nProven := 0
+	for i := range paths {
+		p, v := s.at(i), &paths[i]
+		var rate float64
+		rate, p.weight = estimate(v)
+		p.perByte = 1e9 / rate
+		p.share = 0
+		if tierOf(v) != t || poor(v) && !allPoor {
+			continue
+		}
+		p.share = p.weight
+		sum += p.weight
+		if v.Rate > 0 {
+			proven += p.weight
+			nProven++
+		}
+	}
+	for i := range paths {
+		p, v := s.at(i), &paths[i]
+		p.promise = p.weight
+		if v.Rate == 0 && nProven > 0 {
+			// Without this no flow would go to a new path beside a warm one, and
+			// without flows it could never prove what it carries.
+			p.promise = max(p.weight, proven/float64(nProven))
+		}
+		p.perShare = 0
+		if p.share > 0 {
+			p.share = max(roundPackets*p.share/sum, 1) * packetBytes
+			p.perShare = 1 / p.share
+		}
+		p.deficit = p.share
+	}
+	s.roundEnd, s.tier, s.redeal = now+roundTime, t, false
+}
+
+// arrivesIn predicts how long a packet of size bytes takes on path i if it is sent
+// now: the time to send what is queued, and half of the round trip.
+func (s *wlb) arrivesIn(i, size int, v *Path) time.Duration {
+	return time.Duration(float64(v.Queued+size)*s.at(i).perByte) + srtt(v)/2
+}
+
+// waitFor predicts how long it takes until blocked path i takes w. That the work
+// has waited for long already says that it may have to go on waiting.
+func (s *wlb) waitFor(i int, w *Work) time.Duration {
+	return max(time.Duration(float64(w.Size)*s.at(i).perByte), w.Age)
+}
+
+// pickAny places a packet that is bound to no path.
+func (s *wlb) pickAny(now time.Duration, w *Work, paths []Path, t tier) int {
+	best := time.Duration(math.MaxInt64)
+	for i := range paths {
+		v := &paths[i]
+		if tierOf(v) != t {
+			continue
+		}
+		a := s.arrivesIn(i, w.Size, v)
+		s.at(i).arrival = a
+		if v.Blocked != NotBlocked {
+			a += s.waitFor(i, w)
+		}
+		best = min(best, a)
+	}
+	i, fallback := s.mostDeficit(paths, t, best+holdBudget)
+	if i < 0 && fallback >= 0 {
+		s.deal(now, paths, t)
+		if i, _ = s.mostDeficit(paths, t, best+holdBudget); i < 0 {
+			return fallback // poor, and all others are blocked
+		}
+	}
+	return i
+}
+
+// mostDeficit returns, of the unblocked paths where the packet arrives soon enough,
+// the one with the largest part of its share left, -1 if none has any left, and the
+// fastest one whatever is left. A path without RTT sample is always soon enough, or
+// else it might never get one.
+func (s *wlb) mostDeficit(paths []Path, t tier, soon time.Duration) (best, soonest int) {
+	best, soonest = -1, -1
+	var most float64
+	for i := range paths {
+		v, p := &paths[i], s.at(i)
+		if v.Blocked != NotBlocked || tierOf(v) != t || p.arrival > soon && v.SRTT > 0 {
+			continue
+		}
+		if soonest < 0 || p.arrival < s.at(soonest).arrival {
+			soonest = i
+		}
+		if p.deficit > 0 && p.deficit*p.perShare > most {
+			best, most = i, p.deficit*p.perShare
+		}
+	}
+	return best, soonest
+}
