@@ -112,8 +112,8 @@ type Conn struct {
 	scheduler    sched.Scheduler
 	views        []sched.Path
 	viewPaths    []*pathState
-	controlDue   bool // some control frame may be pending
-	lastDatagram instant
+	controlDue   bool    // some control frame may be pending
+	lastDatagram instant // sent or received
 
 	// Scratch, reused.
 	box            inbox

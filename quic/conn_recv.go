@@ -435,6 +435,7 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 			return &TransportError{Code: ProtocolViolation, Reason: "DATAGRAM without support announced"}
 		}
 		c.datagramsReceived++
+		c.lastDatagram = now
 		if c.handler != nil { // R9221-5-2
 			c.handler.HandleDatagram(f.Data)
 		}

@@ -109,6 +109,7 @@ type pathState struct {
 	// Anti-amplification: what may still be sent to an unvalidated address is
 	// 3*received - sent bytes.
 	ampReceived, ampSent int
+	limited              bool // the server: a client chose the address that it sends to
 
 	space space
 	loss  lossState
@@ -197,7 +198,7 @@ func (p *pathState) usable() bool {
 
 // ampAllowance is how many bytes may be sent to the current address now.
 func (p *pathState) ampAllowance() int {
-	if p.validated {
+	if p.validated || !p.limited {
 		return 1 << 30
 	}
 	return max(0, 3*p.ampReceived-p.ampSent) // R9000-8-1
