@@ -75,7 +75,7 @@ func (c *Config) withDefaults() *Config {
 	setDefault(&d.InitialMaxPathID, defaultInitialMaxPathID)
 	d.InitialMaxPathID = min(d.InitialMaxPathID, maxPathsLimit)
 	if d.NewScheduler == nil {
-		d.NewScheduler = func() sched.Scheduler { return sched.NewMinRTT() }
+		d.NewScheduler = func() sched.Scheduler { return sched.NewWLB() }
 	}
 	if d.NewController == nil {
 		d.NewController = func(n int) congestion.Controller { return congestion.NewCubic(n) }
