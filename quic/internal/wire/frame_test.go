@@ -554,11 +554,21 @@ func parsePacket(t testing.TB, f *Frame, packet []byte) (frames int) {
 }
 
 func BenchmarkParseFrame(b *testing.B) {
-	packet, frames := benchmarkPacket()
-	var f Frame
-	b.ReportAllocs()
-	for b.Loop() {
-		parsePacket(b, &f, packet)
+	acksAndDatagram, _ := benchmarkPacket()
+	for _, bench := range []struct {
+		name   string
+		packet []byte
+	}{
+		{"datagram", append(AppendDatagramHeader(nil, -1), make([]byte, 1350)...)},
+		{"stream", AppendStream(nil, 4, 1<<20, make([]byte, 1350), false)},
+		{"two acks and datagram", acksAndDatagram},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			var f Frame
+			b.ReportAllocs()
+			for b.Loop() {
+				parsePacket(b, &f, bench.packet)
+			}
+		})
 	}
-	b.ReportMetric(float64(frames), "frames/op")
 }

@@ -57,10 +57,10 @@ const (
 
 // frameProperties are the facts about a frame type that do not depend on its content.
 type frameProperties struct {
-	name string
-	in   packetTypeSet
-	notEliciting,
-	probing bool
+	name         string
+	in           packetTypeSet
+	notEliciting bool
+	probing      bool
 }
 
 // shortTypes holds the frame types below 0x40: RFC 9000 table 3, RFC 9221, PATH_ACK.

@@ -18,7 +18,8 @@ const (
 	ShortReservedBits = 0x18
 )
 
-// PacketType is the kind of a packet.
+// PacketType is the kind of a packet. The first four are numbered as in the first byte of
+// a long header.
 type PacketType uint8
 
 const (
