@@ -149,9 +149,6 @@ func expandLabel(h func() hash.Hash, secret []byte, label string, length int) []
 	return out
 }
 
-// overhead is the number of bytes by which sealing lengthens a packet.
-func (k *keys) overhead() int { return k.aead.Overhead() }
-
 // setNonce computes the nonce of a packet. For path 0 it is that of RFC 9001, so that
 // connections without multipath pass 0. RMP21-2.4-1, RMP21-2.4-2
 func (k *keys) setNonce(s *sealScratch, pathID uint32, pn uint64) {
@@ -159,10 +156,10 @@ func (k *keys) setNonce(s *sealScratch, pathID uint32, pn uint64) {
 	binary.BigEndian.PutUint64(s.nonce[4:], binary.BigEndian.Uint64(k.iv[4:])^pn)
 }
 
-// seal encrypts a packet in place and returns it, longer by overhead bytes, for which pkt
-// has spare capacity. pkt[:hdrLen] is the header, the packet number of pnLen bytes being
-// its end; the rest is the payload. Packet number and payload together have at least
-// minPacketBody bytes.
+// seal encrypts a packet in place and returns it, longer by aeadTagLen bytes, for which
+// pkt has spare capacity. pkt[:hdrLen] is the header, the packet number of pnLen bytes
+// being its end; the rest is the payload. Packet number and payload together have at
+// least minPacketBody bytes.
 func (k *keys) seal(s *sealScratch, pkt []byte, hdrLen, pnLen int, pathID uint32, pn uint64) []byte {
 	return k.sealFrom(s, pkt, hdrLen, pnLen, pkt[hdrLen:], pathID, pn)
 }

@@ -78,7 +78,7 @@ func TestInitialKeys(t *testing.T) { // R9001-5.1-1, R9001-5.2-1
 func checkPacket(t *testing.T, k *keys, header, payload, want []byte, pnLen int, pn uint64) {
 	t.Helper()
 	var s sealScratch
-	pkt := slices.Grow(slices.Concat(header, payload), k.overhead())
+	pkt := slices.Grow(slices.Concat(header, payload), aeadTagLen)
 	pkt = k.seal(&s, pkt, len(header), pnLen, 0, pn)
 	if !bytes.Equal(pkt, want) {
 		t.Fatalf("sealed as\n%x, want\n%x", pkt, want)

@@ -11,7 +11,6 @@ const Version1 = 1
 const (
 	HeaderForm = 0x80 // 1: long header
 	FixedBit   = 0x40 // 1 unless the receiver announced grease_quic_bit
-	SpinBit    = 0x20 // short header
 	KeyPhase   = 0x04 // short header, under header protection
 
 	LongReservedBits  = 0x0c // under header protection, as the short header's
@@ -158,15 +157,6 @@ func AppendLongHeader(b []byte, typ PacketType, version uint32, dstConnID, srcCo
 		b = append(b, token...)
 	}
 	return append(b, 0, 0), len(b)
-}
-
-// SizeLongHeader is the number of bytes that AppendLongHeader appends.
-func SizeLongHeader(typ PacketType, dstConnID, srcConnID, token []byte) int {
-	n := 1 + 4 + 1 + len(dstConnID) + 1 + len(srcConnID) + longLengthSize
-	if typ == Initial {
-		n += SizeVarint(uint64(len(token))) + len(token)
-	}
-	return n
 }
 
 // SetLength fills in the Length field at lengthOffset of a long header: the number of

@@ -2,19 +2,9 @@
 
 package wire
 
-import "math/bits"
-
-// PacketNumberLen returns in how many bytes, 1 to 4, packet number next must be encoded
-// while largestAcked is the largest one that the peer acknowledged, -1 for none: so many
-// that they tell apart twice as many numbers as may be missing.
-//
-// R9000-17.1-1, R9000-17.1-2
-func PacketNumberLen(next uint64, largestAcked int64) int {
-	unacked := next - uint64(largestAcked) // next + 1 if none is acknowledged
-	return min((bits.Len64(unacked-1)+1+7)/8, 4)
-}
-
-// AppendPacketNumber appends the low pnLen bytes, 1 to 4, of pn.
+// AppendPacketNumber appends the low pnLen bytes, 1 to 4, of pn. Four bytes do whenever
+// less than 2^31 packets are in flight, so that a sender need not compute the shortest
+// length.
 func AppendPacketNumber(b []byte, pn uint64, pnLen int) []byte {
 	for i := pnLen - 1; i >= 0; i-- {
 		b = append(b, byte(pn>>(8*i)))
