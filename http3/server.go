@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package http3
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strconv"
+	"sync"
+
+	"github.com/mqvpn/mqvpn/quic"
+)
+
+// Server answers the requests of HTTP/3 connections.
+type Server struct {
+	// Handler answers one request, on a goroutine of its own: it calls
+	// WriteResponse or Respond once and returns when the request is done with; the
+	// stream is then closed. nil answers everything with NotFound.
+	Handler func(*Request, *RequestStream)
+
+	mu    sync.Mutex
+	conns map[*conn]struct{}
+	idle  chan struct{} // made by Shutdown, closed and replaced when a request ends
+	down  bool
+}
+
+// ErrServerClosed is returned by Serve after Shutdown.
+var ErrServerClosed = errors.New("http3: server closed")
+
+// Serve answers the requests of a connection whose handshake is complete, until
+// the connection ends. It returns the reason.
+func (s *Server) Serve(qc *quic.Conn) error {
+	c := newConn(qc, true)
+	if err := c.open(context.Background()); err != nil {
+		return err
+	}
+	if !s.track(c) {
+		qc.CloseWithError(uint64(ErrNoError), "")
+		return ErrServerClosed
+	}
+	defer s.untrack(c)
+	return c.accept(func(qs *quic.Stream) {
+		st := newRequestStream(c, qs)
+		if !c.admit(qs.ID()) { // R9114-4.1.1-1
+			st.Cancel(ErrRequestRejected)
+			return
+		}
+		c.datagrams.add(st)
+		go s.serveRequest(st)
+	})
+}
+
+// admit tells whether a request may still be served; after GOAWAY new ones may not.
+func (c *conn) admit(id uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if id >= c.goAwaySent {
+		return false
+	}
+	c.nextIncoming = max(c.nextIncoming, id+4)
+	return true
+}
+
+func (s *Server) serveRequest(st *RequestStream) {
+	defer s.requestEnded()
+	req, err := st.readRequest()
+	if err != nil {
+		st.fail(err)
+		st.Cancel(ErrRequestCancelled)
+		return
+	}
+	handler := s.Handler
+	if handler == nil {
+		handler = NotFound
+	}
+	handler(req, st)
+	if !st.hasResponded() {
+		st.Cancel(ErrInternal)
+		return
+	}
+	st.Close() // R9114-4.1-6
+}
+
+// readRequest reads the header of a request.
+func (s *RequestStream) readRequest() (*Request, error) {
+	fields, err := s.readHeaders()
+	if err == io.EOF {
+		err = &StreamError{ErrRequestIncomplete, "no request"} // R9114-4.1-7
+	}
+	if err != nil {
+		return nil, err
+	}
+	req, err := parseRequest(fields)
+	if err != nil {
+		return nil, err
+	}
+	s.method = req.Method
+	if s.tunnel = req.isConnect(); !s.tunnel {
+		s.expect, _ = contentLength(req.Header)
+	}
+	if !req.isExtendedConnect() {
+		s.deliver.Lock()
+		s.use = datagramsRefused
+		s.deliver.Unlock()
+		for _, b := range s.c.datagrams.takeEarly(s.quarterID()) {
+			s.datagramCapsule(b)
+		}
+	}
+	return req, nil
+}
+
+// WriteResponse sends the header of the final response.
+func (s *RequestStream) WriteResponse(r *Response) error {
+	fields, err := r.fields()
+	if err != nil {
+		return err
+	}
+	s.writeMu.Lock()
+	again := s.responded
+	s.responded = true
+	s.writeMu.Unlock()
+	if again {
+		return errors.New("http3: second response")
+	}
+	return s.writeHeaders(fields)
+}
+
+func (s *RequestStream) hasResponded() bool {
+	s.writeMu.Lock()
+	defer s.writeMu.Unlock()
+	return s.responded
+}
+
+// Respond sends a whole response and closes the sending side. The body is left
+// out in the answer to HEAD.
+func (s *RequestStream) Respond(status int, contentType string, body []byte) error {
+	err := s.WriteResponse(&Response{Status: status, Header: Header{
+		{"content-type", contentType},
+		{"content-length", strconv.Itoa(len(body))},
+	}})
+	if err == nil && s.method != "HEAD" {
+		_, err = s.Write(body)
+	}
+	s.CloseWrite()
+	return err
+}
+
+const notFoundPage = `<!DOCTYPE html>
+<html><head><title>404 Not Found</title></head><body><h1>Not Found</h1></body></html>
+`
+
+// NotFound answers a request as a web server without content does.
+func NotFound(req *Request, s *RequestStream) {
+	status := 404
+	if req.isExtendedConnect() {
+		status = 501 // R9220-3-2
+	}
+	s.Respond(status, "text/html; charset=utf-8", []byte(notFoundPage))
+}
+
+func (s *Server) track(c *conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return false
+	}
+	if s.conns == nil {
+		s.conns = make(map[*conn]struct{})
+	}
+	s.conns[c] = struct{}{}
+	return true
+}
+
+func (s *Server) untrack(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	s.mu.Unlock()
+	s.requestEnded()
+}
+
+// requestEnded wakes a waiting Shutdown.
+func (s *Server) requestEnded() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idle != nil {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// Shutdown takes no new requests, waits until those that run have ended or ctx
+// is done, and closes all connections. // R9114-5.2-4
+func (s *Server) Shutdown(ctx context.Context) {
+	s.mu.Lock()
+	s.down = true
+	conns := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	s.mu.Unlock()
+	for _, c := range conns {
+		c.mu.Lock()
+		next := c.nextIncoming
+		c.mu.Unlock()
+		c.sendGoAway(next)
+	}
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		running := 0
+		for c := range s.conns {
+			running += c.datagrams.open()
+		}
+		if s.idle == nil {
+			s.idle = make(chan struct{})
+		}
+		idle := s.idle
+		s.mu.Unlock()
+		if running == 0 {
+			break
+		}
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		}
+	}
+	for _, c := range conns {
+		c.qc.CloseWithError(uint64(ErrNoError), "")
+	}
+}
