@@ -1,0 +1,16 @@
+module github.com/mqvpn/mqvpn/interop
+
+go 1.26.0
+
+require (
+	github.com/mqvpn/mqvpn v0.0.0
+	github.com/quic-go/quic-go v0.65.0
+)
+
+require (
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)
+
+replace github.com/mqvpn/mqvpn => ../
