@@ -5,7 +5,7 @@ package quic
 import "github.com/mqvpn/mqvpn/quic/internal/congestion"
 
 // What the life of a path does to its loss recovery: suspicion, death and return,
-// and a new address. All of it happens in 1-RTT.
+// and a new address.
 
 // oldestUnackedAckEliciting returns when the oldest ack-eliciting 1-RTT packet
 // that is neither acknowledged nor lost was sent, and how many there are.
@@ -38,24 +38,31 @@ func (l *lossState) forEachInFlight(f func(recs []frameRecord)) {
 	}
 }
 
-// discardAllInFlight reports all 1-RTT packets in flight as lost because the path
-// is dead or abandoned. That is no congestion signal, and losses until now do not
-// add up to persistent congestion with later ones.
+// discardAllInFlight reports all packets in flight as lost because the path is dead
+// or abandoned, or because a Retry made them void. That is no congestion signal,
+// and losses until now do not add up to persistent congestion with later ones.
 func (l *lossState) discardAllInFlight(out fateFunc) {
-	s := l.spaces[appSpace]
-	l.discardSent(max(s.scan, s.sent.first), s.next-1, out)
-	s.scan, s.lossTime, s.ptoProbes = s.next, 0, 0
+	for id, s := range l.spaces {
+		if s != nil {
+			l.discard(spaceID(id), s.scan, s.next-1, out)
+			s.scan, s.lossTime, s.ptoProbes = s.next, 0, 0
+		}
+	}
 	l.closePersistentPeriod(l.lastSent)
 }
 
 // discardSent reports the 1-RTT packets from first to last as lost without a
-// congestion signal: they never left this host, or their path is gone.
+// congestion signal, because they never left this host.
 func (l *lossState) discardSent(first, last packetNumber, out fateFunc) {
-	s := l.spaces[appSpace]
+	l.discard(appSpace, first, last, out)
+}
+
+func (l *lossState) discard(sp spaceID, first, last packetNumber, out fateFunc) {
+	s := l.spaces[sp]
 	for pn := max(first, s.sent.first); pn <= last; pn++ {
 		if p := s.sent.at(pn); !p.resolved() {
 			p.flags |= sentDiscarded
-			l.losePacket(appSpace, s, p, out)
+			l.losePacket(sp, s, p, out)
 		}
 	}
 	l.timerStale = true
