@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package congestion
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+const (
+	ms  = time.Millisecond
+	mss = 1200
+)
+
+// controllers are tested alike where RFC 9002 leaves no choice.
+var controllers = map[string]struct {
+	new  func(maxDatagram int) Controller
+	beta float64
+}{
+	"newreno": {func(n int) Controller { return NewNewReno(n) }, 0.5},
+	"cubic":   {func(n int) Controller { return NewCubic(n) }, cubicBeta},
+}
+
+func forEach(t *testing.T, f func(t *testing.T, c Controller, beta float64)) {
+	for name, c := range controllers {
+		t.Run(name, func(t *testing.T) { f(t, c.new(mss), c.beta) })
+	}
+}
+
+// ack acknowledges n bytes that were sent one RTT of 50 ms before now.
+func ack(c Controller, now time.Duration, n int) {
+	c.Acked(Ack{Now: now, Bytes: n, SentTime: now - 50*ms, SRTT: 50 * ms, MinRTT: 50 * ms, LatestRTT: 50 * ms})
+}
+
+func lose(c Controller, now time.Duration) {
+	c.Lost(Loss{Now: now, Bytes: mss, SentTime: now - 50*ms})
+}
+
+func TestInitialAndMinimumWindow(t *testing.T) {
+	for _, c := range controllers {
+		for _, tt := range []struct{ maxDatagram, initial, minimum int }{
+			// R9002-7.2-1 R9002-7.2-2
+			{1200, 12000, 2400},
+			{1472, 14720, 2944},
+			{1500, 14720, 3000},
+			{9000, 18000, 18000},
+		} {
+			cc := c.new(tt.maxDatagram)
+			if got := cc.Window(); got != tt.initial {
+				t.Errorf("initial window %d with datagrams of %d, want %d", got, tt.maxDatagram, tt.initial)
+			}
+			for i := range 30 {
+				lose(cc, time.Duration(i+1)*time.Second)
+			}
+			if got := cc.Window(); got != tt.minimum {
+				t.Errorf("minimum window %d with datagrams of %d, want %d", got, tt.maxDatagram, tt.minimum)
+			}
+			if again := c.new(1200); true {
+				again.SetMaxDatagram(tt.maxDatagram)
+				if got := again.Window(); got != tt.initial {
+					t.Errorf("window %d after datagrams grew to %d before any use, want %d", got, tt.maxDatagram, tt.initial)
+				}
+			}
+		}
+	}
+}
+
+func TestSlowStartAndRecovery(t *testing.T) {
+	forEach(t, func(t *testing.T, c Controller, beta float64) {
+		ack(c, time.Second, 3*mss)
+		if got := c.Window(); got != 13*mss || !c.InSlowStart() {
+			t.Fatalf("window %d after 3 packets in slow start, want 13 packets", got)
+		}
+		lose(c, 2*time.Second)
+		// R9002-7.3.1-1 R9002-7.3.2-1
+		want := int(13 * mss * beta)
+		if got := c.Window(); got != want || c.InSlowStart() {
+			t.Fatalf("window %d after a loss, want %d", got, want)
+		}
+		// R9002-7.3.2-2
+		c.Lost(Loss{Now: 2*time.Second + 40*ms, Bytes: mss, SentTime: 2 * time.Second})
+		ack(c, 2*time.Second+40*ms, mss)
+		if got := c.Window(); got != want {
+			t.Errorf("window %d in the recovery period, want %d", got, want)
+		}
+		// The period ends with a packet sent in it.
+		c.Lost(Loss{Now: 2*time.Second + 60*ms, Bytes: mss, SentTime: 2*time.Second + 1})
+		if got := c.Window(); got != int(float64(13*mss)*beta*beta) {
+			t.Errorf("window %d after a loss in the next round trip", got)
+		}
+		// R9002-7.6.2-3
+		c.PersistentCongestion(3 * time.Second)
+		if got := c.Window(); got != 2*mss || !c.InSlowStart() {
+			t.Errorf("window %d after persistent congestion, want 2 packets, in slow start", got)
+		}
+		// No recovery period hinders slow start then.
+		ack(c, 2*time.Second+55*ms, mss)
+		if got := c.Window(); got != 3*mss {
+			t.Errorf("window %d after the next acknowledgment, want 3 packets", got)
+		}
+	})
+}
+
+func TestECNIsLikeLoss(t *testing.T) {
+	forEach(t, func(t *testing.T, c Controller, beta float64) {
+		c.Lost(Loss{Now: time.Second, SentTime: 950 * ms, ECN: true})
+		// R9002-7.3.1-1
+		if got := c.Window(); got != int(10*mss*beta) || c.InSlowStart() {
+			t.Errorf("window %d after a mark", got)
+		}
+	})
+}
+
+func TestAppLimitedWindow(t *testing.T) {
+	forEach(t, func(t *testing.T, c Controller, beta float64) {
+		limited := func(now time.Duration) {
+			c.Acked(Ack{Now: now, Bytes: mss, SentTime: now - 50*ms, SRTT: 50 * ms, LatestRTT: 50 * ms, AppLimited: true})
+		}
+		// R9002-7.8-1
+		for i := range 100 {
+			limited(time.Second + time.Duration(i)*ms)
+		}
+		if got := c.Window(); got != 10*mss {
+			t.Errorf("window %d after application-limited slow start, want 10 packets", got)
+		}
+		lose(c, 2*time.Second)
+		before := c.Window()
+		for i := range 1000 {
+			limited(3*time.Second + time.Duration(i)*10*ms)
+		}
+		if got := c.Window(); got != before {
+			t.Errorf("window %d after application-limited avoidance, want %d", got, before)
+		}
+	})
+}
+
+func TestNewRenoAvoidance(t *testing.T) {
+	c := NewNewReno(mss)
+	lose(c, time.Second) // 5 packets
+	now := 2 * time.Second
+	for want := 6; want < 20; want++ {
+		// R9002-7.3.3-1: one packet more for each window.
+		for acked := 0; acked < (want-1)*mss; acked += mss {
+			if got := c.Window(); got != (want-1)*mss {
+				t.Fatalf("window %d before a window of %d packets was acknowledged", got, want-1)
+			}
+			now += ms
+			ack(c, now, mss)
+		}
+		if got := c.Window(); got != want*mss {
+			t.Fatalf("window %d, want %d packets", got, want)
+		}
+	}
+}
+
+// avoid acknowledges whole windows, one RTT of 50 ms each, until the given time.
+func avoid(c *Cubic, now, until time.Duration) time.Duration {
+	for now < until {
+		window := c.Window()
+		for acked := 0; acked < window; acked += mss {
+			now += 50 * ms * mss / time.Duration(window)
+			ack(c, now, mss)
+		}
+	}
+	return now
+}
+
+// TestCubicCurve compares the growth with W(t) = C(t-K)³ + W_max: RFC 9438 section 4.2.
+func TestCubicCurve(t *testing.T) {
+	const wMax = 1000.0
+	c := NewCubic(mss)
+	c.window, c.ssthresh, c.hystart.done = wMax*mss, wMax*mss, true
+	start := time.Second
+	lose(c, start)
+	if got := c.Window(); got != int(cubicBeta*wMax*mss) {
+		t.Fatalf("window %d after the loss", got)
+	}
+	k := math.Cbrt(wMax * (1 - cubicBeta) / cubicC) // 9.09 s
+	now := start + 51*ms
+	epoch := now
+	for _, at := range []float64{1, 3, 6, k, 12, 15} {
+		now = avoid(c, now, epoch+time.Duration(at*float64(time.Second)))
+		// One RTT ahead is aimed at, and reached one RTT later.
+		d := (now - epoch).Seconds() - k
+		want := cubicC*d*d*d + wMax
+		if got := float64(c.Window()) / mss; math.Abs(got-want) > 0.015*want {
+			t.Errorf("window of %.0f packets %.1f s after the loss, want %.0f", got, at, want)
+		}
+	}
+	if c.InSlowStart() {
+		t.Error("in slow start")
+	}
+}
+
+func TestCubicIsRenoFriendly(t *testing.T) {
+	c := NewCubic(mss)
+	c.window, c.ssthresh, c.hystart.done = 20*mss, 20*mss, true
+	lose(c, time.Second) // 14 packets; K = 2.5 s, so that Reno is faster
+	avoid(c, 1051*ms, 1051*ms+20*50*ms)
+	// RFC 9438 section 4.3: α = 0.53 packets per round trip up to the old window of
+	// 20, then one.
+	want := 20 + (20 - 6/cubicAlpha)
+	if got := float64(c.Window()) / mss; math.Abs(got-want) > 1 {
+		t.Errorf("window of %.1f packets after 20 round trips, want %.1f", got, want)
+	}
+}
+
+func TestCubicFastConvergence(t *testing.T) {
+	c := NewCubic(mss)
+	c.window, c.ssthresh, c.hystart.done = 100*mss, 100*mss, true
+	lose(c, time.Second)
+	if c.windowMax != 100*mss {
+		t.Errorf("W_max %.0f after the first loss, want 100 packets", c.windowMax/mss)
+	}
+	lose(c, 2*time.Second) // at 70 packets
+	if want := 70 * mss * (1 + cubicBeta) / 2; math.Abs(c.windowMax-want) > 1 {
+		t.Errorf("W_max %.1f after a loss below it, want %.1f", c.windowMax/mss, want/mss)
+	}
+}
+
+// TestCubicClockStops checks that neither idle nor application-limited time makes
+// the window jump: RFC 9438 section 4.2.
+func TestCubicClockStops(t *testing.T) {
+	grow := func(disturb func(c *Cubic, now time.Duration) time.Duration) int {
+		c := NewCubic(mss)
+		c.window, c.ssthresh, c.hystart.done = 1000*mss, 1000*mss, true
+		lose(c, time.Second)
+		now := avoid(c, 1051*ms, 2*time.Second)
+		now = disturb(c, now)
+		avoid(c, now, now+time.Second)
+		return c.Window()
+	}
+	plain := grow(func(_ *Cubic, now time.Duration) time.Duration { return now })
+	idle := grow(func(c *Cubic, now time.Duration) time.Duration {
+		c.PacketSent(now+time.Minute, mss, mss)
+		return now + time.Minute
+	})
+	limited := grow(func(c *Cubic, now time.Duration) time.Duration {
+		for range 600 {
+			c.Acked(Ack{Now: now, Bytes: mss, SentTime: now - 50*ms, SRTT: 50 * ms, AppLimited: true})
+			now += 100 * ms
+			c.PacketSent(now, mss, mss) // idle in between, too
+		}
+		return now
+	})
+	for name, got := range map[string]int{"idle": idle, "application-limited": limited} {
+		if math.Abs(float64(got-plain)) > 0.02*float64(plain) {
+			t.Errorf("window %d after an %s minute, %d without", got, name, plain)
+		}
+	}
+}
+
+func TestHyStart(t *testing.T) {
+	// Each round trip doubles the window; the RTT rises from round rise on.
+	run := func(rise, fall int) (c *Cubic, rounds int) {
+		c = NewCubic(mss)
+		now, sent := time.Second, time.Second-50*ms // sent: the packets of this round
+		for rounds = 0; rounds < 14 && c.InSlowStart(); rounds++ {
+			rtt := 50 * ms
+			if rounds >= rise && rounds < fall {
+				rtt += 10 * ms
+			}
+			first := now + rtt*mss/time.Duration(c.Window())
+			for acked, window := 0, c.Window(); acked < window && c.InSlowStart(); acked += mss {
+				now += rtt * mss / time.Duration(window)
+				c.Acked(Ack{Now: now, Bytes: mss, SentTime: sent, SRTT: rtt, MinRTT: 50 * ms, LatestRTT: rtt})
+			}
+			sent = first
+		}
+		return c, rounds
+	}
+	if c, rounds := run(100, 100); rounds != 14 || c.Window() != 10*mss<<14 {
+		t.Errorf("slow start ended after %d rounds at %d packets with a constant RTT", rounds, c.Window()/mss)
+	}
+	// RFC 9406: five rounds of conservative slow start, then the end.
+	c, rounds := run(4, 100)
+	if rounds < 8 || rounds > 11 {
+		t.Errorf("slow start ended after %d rounds, want about 5 after the RTT rose", rounds)
+	}
+	if got, most := c.Window(), 10*mss<<8; got > most {
+		t.Errorf("window of %d packets at the end, want less than %d", got/mss, most/mss)
+	}
+	// A rise that was only jitter does not end it.
+	if _, rounds := run(4, 5); rounds != 14 {
+		t.Errorf("slow start ended after %d rounds because of a passing rise", rounds)
+	}
+}
+
+func TestResume(t *testing.T) {
+	forEach(t, func(t *testing.T, c Controller, beta float64) {
+		c.Resume(100 * mss)
+		if c.Window() != 100*mss || c.InSlowStart() {
+			t.Fatalf("window %d after Resume", c.Window())
+		}
+		c.Lost(Loss{Now: 2 * time.Second, Bytes: mss, SentTime: 1900 * ms})
+		if c.Window() != 2*mss {
+			t.Errorf("window %d after the first loss, want the minimum", c.Window())
+		}
+	})
+	forEach(t, func(t *testing.T, c Controller, beta float64) {
+		c.Resume(100 * mss)
+		ack(c, 2*time.Second, mss)
+		ack(c, 2*time.Second+60*ms, mss) // sent after the first acknowledgment
+		before := c.Window()
+		lose(c, 2*time.Second+200*ms)
+		if got := c.Window(); got != int(float64(before)*beta) {
+			t.Errorf("window %d after a loss in a proven window of %d", got, before)
+		}
+	})
+}
+
+func TestPacer(t *testing.T) {
+	p := NewPacer(mss)
+	if p.Budget(0) < 1<<30 {
+		t.Error("paced before there is a rate")
+	}
+	const rate = 1.2e6 // a packet each millisecond
+	p.SetRate(time.Second, rate)
+	now := time.Second
+	// R9002-7.7-1: a burst of the initial window.
+	n := 0
+	for p.Budget(now) >= mss {
+		p.Spend(now, mss)
+		n++
+	}
+	if n != 10 {
+		t.Errorf("burst of %d packets, want 10", n)
+	}
+	next := p.NextTime(now, mss)
+	if next != now+ms {
+		t.Errorf("next packet after %v, want 1ms", next-now)
+	}
+	if p.Budget(next-1000) >= mss || p.Budget(next) < mss {
+		t.Error("NextTime is not the time at which the budget suffices")
+	}
+	// A probe does not wait, but is made up for.
+	now = next
+	p.Spend(now, 2*mss)
+	if got := p.NextTime(now, mss); got != now+2*ms {
+		t.Errorf("next packet after %v, want 2ms", got-now)
+	}
+	if p.Budget(now) != 0 {
+		t.Errorf("budget %d while overdrawn", p.Budget(now))
+	}
+	// Rate: late timers lose nothing as long as they are less than the depth late.
+	now += time.Second
+	p.Budget(now)
+	p.Spend(now, p.Budget(now))
+	sent := 0
+	for range 1000 {
+		now += 1100 * time.Microsecond
+		for p.Budget(now) >= mss {
+			p.Spend(now, mss)
+			sent++
+		}
+	}
+	if sent < 1098 || sent > 1101 {
+		t.Errorf("%d packets in 1.1 s, want 1100", sent)
+	}
+	// At high rates the depth is what 2 ms bring.
+	p.SetRate(now, 1e9)
+	now += time.Second
+	if got := p.Budget(now); got != 2e6 {
+		t.Errorf("budget %d at 1 GB/s, want 2 MB", got)
+	}
+	if got := p.NextTime(now, 1<<30); got != now {
+		t.Errorf("more than the depth is waited for until %v", got-now)
+	}
+}
+
+func TestPacingRate(t *testing.T) {
+	forEach(t, func(t *testing.T, c Controller, beta float64) {
+		if got := c.PacingRate(0); got != 0 {
+			t.Errorf("rate %v without RTT", got)
+		}
+		if got := c.PacingRate(100 * ms); got != 2*10*mss*10 {
+			t.Errorf("rate %v in slow start, want twice the window per RTT", got)
+		}
+		lose(c, time.Second)
+		if got, want := c.PacingRate(100*ms), 1.25*float64(c.Window())*10; math.Abs(got-want) > 1 {
+			t.Errorf("rate %v, want %v", got, want)
+		}
+	})
+}
