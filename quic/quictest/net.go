@@ -19,7 +19,9 @@ import (
 // There are no goroutines: a socket's reader sleeps until the next packet arrives.
 // All methods are safe for concurrent use.
 //
-// In a synctest bubble, make the Net and its sockets inside the bubble.
+// In a synctest bubble, make the Net and its sockets inside the bubble. A simulation
+// is repeatable, packet by packet, as long as no two goroutines send into one
+// direction of a link at the same instant: give each host a link of its own.
 type Net struct {
 	epoch time.Time
 	seed  uint64

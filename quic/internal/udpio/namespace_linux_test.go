@@ -3,6 +3,7 @@
 package udpio
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -31,7 +32,7 @@ func inNamespace(t *testing.T, f func(t *testing.T, lo netlink.Link)) {
 		f(t, lo)
 		return
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd := exec.Command(os.Args[0], "-test.v", "-test.run=^"+t.Name()+"$")
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	if uid := os.Getuid(); uid != 0 {
@@ -45,6 +46,9 @@ func inNamespace(t *testing.T, f func(t *testing.T, lo netlink.Link)) {
 	}
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
+	}
+	if bytes.Contains(out, []byte("--- SKIP")) {
+		t.Skipf("in the namespace:\n%s", out)
 	}
 }
 

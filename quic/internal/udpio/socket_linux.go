@@ -107,14 +107,14 @@ func (s *UDPSocket) configure(fd int, v6 bool, opt Options, reusePort bool) erro
 	options := []option{
 		// Probes of the path MTU must neither be fragmented nor be bounded by what
 		// ICMP messages, which anyone can forge, made the kernel believe.
-		// R9000-14-1
+		// R9000-14-1 R9000-14.2.1-1 R9000-14.2.1-2
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
 		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
 	}
 	if v6 {
 		options = []option{
-			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE}, // R9000-14-1
+			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1},
 			{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1},
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -212,9 +213,6 @@ func TestWrongFamily(t *testing.T) {
 		}
 	}
 	receive(t, s, 4)
-	if _, err := Listen("udp", loopback["udp4"], Options{}); err == nil {
-		t.Error("network udp was accepted")
-	}
 }
 
 // Without checksums the kernel does not segment.
@@ -379,6 +377,37 @@ func TestAllocs(t *testing.T) {
 		if allocs != 0 {
 			t.Errorf("%+v: %v allocations per run, want 0", opt, allocs)
 		}
+	}
+}
+
+func TestListenErrors(t *testing.T) {
+	if _, err := Listen("udp", loopback["udp4"], Options{}); err == nil {
+		t.Error("network udp was accepted")
+	}
+	if _, err := Listen("udp4", loopback["udp4"], Options{Device: "no-such-device"}); !errors.Is(err, syscall.ENODEV) {
+		t.Errorf("device that does not exist: %v", err)
+	}
+	if _, err := Listen("udp4", netip.MustParseAddrPort("192.0.2.1:0"), Options{}); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+		t.Errorf("address that is not ours: %v", err)
+	}
+}
+
+func TestBufferWarning(t *testing.T) {
+	s := mustListen(t, "udp4", loopback["udp4"], Options{})
+	const unprivileged = -1 // an option that the kernel refuses, like SO_RCVBUFFORCE without privilege
+	err := s.raw.Control(func(fd uintptr) {
+		s.warnings = nil
+		s.growBuffer(int(fd), "receive", 1000, unix.SO_RCVBUF, unprivileged, "net.core.rmem_max")
+		if w := s.Warnings(); len(w) != 0 {
+			t.Errorf("a small buffer gives %q", w)
+		}
+		s.growBuffer(int(fd), "receive", 1<<30, unix.SO_RCVBUF, unprivileged, "net.core.rmem_max")
+		if w := s.Warnings(); len(w) != 1 || !strings.Contains(w[0], "net.core.rmem_max") {
+			t.Errorf("a huge buffer gives %q", w)
+		}
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

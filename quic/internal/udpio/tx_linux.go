@@ -66,10 +66,11 @@ func (s *UDPSocket) WriteBatch(runs []Run) (done int, err error) {
 		if err = t.fill(runs[done:], off, s.v6(), s.gso.Load() && !refused, s.noEqualTail); err != nil {
 			break
 		}
-		if err = closedError(s.raw.Control(t.send)); err != nil {
+		err = closedError(s.raw.Control(t.send))
+		t.forget(t.want)
+		if err != nil {
 			break
 		}
-		t.forget(t.want)
 		for i := range t.sent {
 			if t.segmented[i] && s.gsoRow.Load() != 0 {
 				s.gsoRow.Store(0)
