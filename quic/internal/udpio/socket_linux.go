@@ -104,10 +104,10 @@ func listen(network string, addr netip.AddrPort, opt Options, reusePort bool) (*
 // configure sets the options of a socket that is not bound yet.
 func (s *UDPSocket) configure(fd int, v6 bool, opt Options, reusePort bool) error {
 	type option struct{ level, name, value int }
+	// MTU_DISCOVER: probes of the path MTU must neither be fragmented nor be bounded
+	// by what ICMP messages, which anyone can forge, made the kernel believe.
+	// R9000-14-1 R9000-14.2.1-1 R9000-14.2.1-2
 	options := []option{
-		// Probes of the path MTU must neither be fragmented nor be bounded by what
-		// ICMP messages, which anyone can forge, made the kernel believe.
-		// R9000-14-1 R9000-14.2.1-1 R9000-14.2.1-2
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE},
 		{unix.IPPROTO_IP, unix.IP_RECVTOS, 1},
 		{unix.IPPROTO_IP, unix.IP_PKTINFO, 1},
