@@ -32,9 +32,13 @@ type wlb struct {
 	tier     tier // that the round was dealt to
 	redeal   bool // a path came or went
 
+	// What the last Pick chose: index in known, -1 for none; the flow, nil if it was
+	// none that is pinned; and when its packet is predicted to arrive.
+	chosen  int
+	flow    *flow
+	arrival time.Duration
+
 	flows       flowTable
-	picked      *flow         // flow of the last Pick, nil if it was not a pinned one
-	arrival     time.Duration // predicted arrival of that packet
 	period      uint32        // counts the periods of pin statistics
 	periodStart time.Duration
 }
@@ -53,41 +57,53 @@ type wlbPath struct {
 	perShare float64 // 1/share
 	deficit  float64 // bytes left of the share; negative when overdrawn
 
-	arrival time.Duration // scratch of Pick: what arrivesIn says
+	// Set by each Pick.
+	tier    tier
+	arrival time.Duration // what arrivesIn says
 
 	pins pinStats
 }
 
 // NewWLB returns the scheduler that balances the load by live estimates of what
 // the paths carry, and keeps each TCP flow on one path as long as that is good.
-func NewWLB() Scheduler { return &wlb{} }
+func NewWLB() Scheduler { return &wlb{chosen: -1} }
 
 func (s *wlb) Pick(now time.Duration, w Work, paths []Path) (first, second int) {
-	s.picked = nil
-	s.align(paths)
-	t := bestTier(paths)
-	if t == tierNone {
+	s.flow, s.chosen = nil, -1
+	t := s.survey(paths)
+	i := -1
+	switch {
+	case t == tierNone:
 		return -1, -1
+	case w.Kind != WorkDatagram || w.Class == ClassRealtime:
+		i = fastest(paths, t)
+	default:
+		if s.redeal || t != s.tier || now >= s.roundEnd {
+			s.deal(now, paths, t)
+		}
+		if now-s.periodStart >= period {
+			s.nextPeriod(now)
+		}
+		if w.Class == ClassTCP && w.Flow != 0 {
+			i = s.pickPinned(now, &w, paths, t)
+		} else {
+			i = s.pickAny(now, &w, paths, t)
+		}
 	}
-	if w.Kind != WorkDatagram || w.Class == ClassRealtime {
-		return fastest(paths, t), -1
+	if i >= 0 {
+		s.chosen = s.view[i]
 	}
-	if s.redeal || t != s.tier || now >= s.roundEnd {
-		s.deal(now, paths, t)
-	}
-	if now-s.periodStart >= period {
-		s.nextPeriod(now)
-	}
-	if w.Class == ClassTCP && w.Flow != 0 {
-		return s.pickPinned(now, &w, paths, t), -1
-	}
-	return s.pickAny(now, &w, paths, t), -1
+	return i, -1
 }
 
-func (s *wlb) Sent(now time.Duration, w Work, i, n int) {
-	p := s.at(i)
+// Sent charges the path of the last Pick; there is never a second one.
+func (s *wlb) Sent(now time.Duration, w Work, _, n int) {
+	if s.chosen < 0 {
+		return
+	}
+	p := &s.known[s.chosen]
 	p.deficit -= float64(n)
-	if f := s.picked; f != nil && f.key == w.Flow {
+	if f := s.flow; f != nil && f.key == w.Flow {
 		f.used = now
 		f.bytes += n
 		f.arrival = max(f.arrival, s.arrival)
@@ -105,7 +121,7 @@ func (s *wlb) Event(_ time.Duration, id uint32, e Event) {
 			*p = wlbPath{id: id, life: p.life + 1}
 		case e == EventPathGone:
 			s.known = append(s.known[:i], s.known[i+1:]...)
-			s.view = s.view[:0]
+			s.view, s.chosen = s.view[:0], -1
 			return
 		}
 	}
@@ -114,22 +130,27 @@ func (s *wlb) Event(_ time.Duration, id uint32, e Event) {
 // at is what is known of paths[i] of the last Pick.
 func (s *wlb) at(i int) *wlbPath { return &s.known[s.view[i]] }
 
-// align makes view fit paths. A path may be absent from some views only, because
-// it is too small for the work, so what is known of it stays.
-func (s *wlb) align(paths []Path) {
-	if len(s.view) == len(paths) {
-		same := true
+// survey makes view fit paths, and returns the best tier among them. A path may be
+// absent from some views only, because it is too small for the work, so what is
+// known of it stays.
+func (s *wlb) survey(paths []Path) (best tier) {
+	fits := len(s.view) == len(paths)
+	for i := 0; fits && i < len(paths); i++ {
+		fits = s.at(i).id == paths[i].ID
+	}
+	if !fits {
+		s.view = s.view[:0]
 		for i := range paths {
-			same = same && s.at(i).id == paths[i].ID
-		}
-		if same {
-			return
+			s.view = append(s.view, s.lookup(paths[i].ID))
 		}
 	}
-	s.view = s.view[:0]
+	best = tierNone
 	for i := range paths {
-		s.view = append(s.view, s.lookup(paths[i].ID))
+		p := s.at(i)
+		p.tier = tierOf(&paths[i])
+		best = min(best, p.tier)
 	}
+	return best
 }
 
 // lookup returns the index in known of path id, which it adds if it is new.
@@ -165,12 +186,13 @@ func estimate(p *Path) (rate, weight float64) {
 }
 
 // deal begins a round: it refreshes the weights and deals the packets of the round
-// over the paths of tier t. What was left of the last round is dropped. The round
-// lasts for the shortest round trip, so that a blocked path cannot hold it open.
+// over the paths of tier t. What was left of the last round is dropped, but not the
+// packet that was overdrawn. The round lasts for the shortest round trip, so that a
+// blocked path cannot hold it open.
 func (s *wlb) deal(now time.Duration, paths []Path, t tier) {
 	roundTime, allPoor := poorRTT, true
 	for i := range paths {
-		if v := &paths[i]; tierOf(v) == t {
+		if v := &paths[i]; s.at(i).tier == t {
 			allPoor = allPoor && poor(v)
 			roundTime = min(roundTime, srtt(v))
 		}
@@ -183,7 +205,7 @@ func (s *wlb) deal(now time.Duration, paths []Path, t tier) {
 		rate, p.weight = estimate(v)
 		p.perByte = 1e9 / rate
 		p.share = 0
-		if tierOf(v) != t || poor(v) && !allPoor {
+		if p.tier != t || poor(v) && !allPoor {
 			continue
 		}
 		p.share = p.weight
@@ -206,15 +228,16 @@ func (s *wlb) deal(now time.Duration, paths []Path, t tier) {
 			p.share = max(roundPackets*p.share/sum, 1) * packetBytes
 			p.perShare = 1 / p.share
 		}
-		p.deficit = p.share
+		// The last packet of a round may overdraw; pinned flows do without limit.
+		p.deficit = p.share + max(min(p.deficit, 0), -packetBytes)
 	}
 	s.roundEnd, s.tier, s.redeal = now+roundTime, t, false
 }
 
-// arrivesIn predicts how long a packet of size bytes takes on path i if it is sent
-// now: the time to send what is queued, and half of the round trip.
-func (s *wlb) arrivesIn(i, size int, v *Path) time.Duration {
-	return time.Duration(float64(v.Queued+size)*s.at(i).perByte) + srtt(v)/2
+// arrivesIn predicts how long a packet takes on path i if it is sent now: the time
+// to send what is queued, and half of the round trip.
+func (s *wlb) arrivesIn(i int, v *Path) time.Duration {
+	return time.Duration(float64(v.Queued)*s.at(i).perByte) + srtt(v)/2
 }
 
 // waitFor predicts how long it takes until blocked path i takes w. That the work
@@ -227,12 +250,12 @@ func (s *wlb) waitFor(i int, w *Work) time.Duration {
 func (s *wlb) pickAny(now time.Duration, w *Work, paths []Path, t tier) int {
 	best := time.Duration(math.MaxInt64)
 	for i := range paths {
-		v := &paths[i]
-		if tierOf(v) != t {
+		p, v := s.at(i), &paths[i]
+		if p.tier != t {
 			continue
 		}
-		a := s.arrivesIn(i, w.Size, v)
-		s.at(i).arrival = a
+		a := s.arrivesIn(i, v)
+		p.arrival = a
 		if v.Blocked != NotBlocked {
 			a += s.waitFor(i, w)
 		}
@@ -257,7 +280,7 @@ func (s *wlb) mostDeficit(paths []Path, t tier, soon time.Duration) (best, soone
 	var most float64
 	for i := range paths {
 		v, p := &paths[i], s.at(i)
-		if v.Blocked != NotBlocked || tierOf(v) != t || p.arrival > soon && v.SRTT > 0 {
+		if v.Blocked != NotBlocked || p.tier != t || p.arrival > soon && v.SRTT > 0 {
 			continue
 		}
 		if soonest < 0 || p.arrival < s.at(soonest).arrival {

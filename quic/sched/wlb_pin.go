@@ -77,7 +77,7 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 			s.enterPeriod(f, s.at(i))
 		}
 		if newPeriod || now >= f.arrival {
-			i = s.reconsider(now, f, i, w, paths, t)
+			i = s.reconsider(now, f, i, paths, t)
 		}
 	}
 	if paths[i].Blocked != NotBlocked {
@@ -85,7 +85,7 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 			return -1
 		}
 	}
-	s.picked, s.arrival = f, now+s.arrivesIn(i, w.Size, &paths[i])
+	s.flow, s.arrival = f, now+s.arrivesIn(i, &paths[i])
 	return i
 }
 
@@ -97,7 +97,7 @@ func (s *wlb) pathOf(f *flow, paths []Path, t tier) int {
 	}
 	for i := range paths {
 		if paths[i].ID == f.path {
-			if s.at(i).life != f.life || tierOf(&paths[i]) != t {
+			if p := s.at(i); p.life != f.life || p.tier != t {
 				return -1
 			}
 			return i
@@ -131,7 +131,7 @@ func (s *wlb) bestForFlow(paths []Path, t tier, except int) int {
 	var most float64
 	for i := range paths {
 		p, v := s.at(i), &paths[i]
-		if i == except || tierOf(v) != t || p.share == 0 {
+		if i == except || p.tier != t || p.share == 0 {
 			continue
 		}
 		e := p.expected()
@@ -144,14 +144,14 @@ func (s *wlb) bestForFlow(paths []Path, t tier, except int) int {
 
 // reconsider moves f from path i if another one is clearly better, and returns
 // where it is then.
-func (s *wlb) reconsider(now time.Duration, f *flow, i int, w *Work, paths []Path, t tier) int {
+func (s *wlb) reconsider(now time.Duration, f *flow, i int, paths []Path, t tier) int {
 	j := s.bestForFlow(paths, t, i)
 	if j < 0 {
 		return i
 	}
 	p, q := s.at(i), s.at(j)
 	need := gainAtGap
-	if now+s.arrivesIn(j, w.Size, &paths[j]) < f.arrival {
+	if now+s.arrivesIn(j, &paths[j]) < f.arrival {
 		if now-f.pinned < settleTime {
 			return i
 		}
@@ -173,13 +173,13 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, w *Work, paths []Pat
 // before those that were sent already.
 func (s *wlb) spill(now time.Duration, f *flow, i int, w *Work, paths []Path, t tier) int {
 	best := -1
-	soonest := s.waitFor(i, w) + s.arrivesIn(i, w.Size, &paths[i])
+	soonest := s.waitFor(i, w) + s.arrivesIn(i, &paths[i])
 	for j := range paths {
 		v := &paths[j]
-		if v.Blocked != NotBlocked || tierOf(v) != t || s.at(j).share == 0 {
+		if v.Blocked != NotBlocked || s.at(j).tier != t || s.at(j).share == 0 {
 			continue
 		}
-		if a := s.arrivesIn(j, w.Size, v); a <= soonest && now+a >= f.arrival {
+		if a := s.arrivesIn(j, v); a <= soonest && now+a >= f.arrival {
 			best, soonest = j, a
 		}
 	}

@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sched
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// place sends n packets of w, one each 10 µs, and returns how many each path got.
+func place(s Scheduler, now time.Duration, w Work, n int, paths []Path) []int {
+	got := make([]int, len(paths))
+	for range n {
+		now += 10 * time.Microsecond
+		if i, _ := s.Pick(now, w, paths); i >= 0 {
+			s.Sent(now, w, i, w.Size)
+			got[i]++
+		}
+	}
+	return got
+}
+
+func TestWLBShares(t *testing.T) {
+	const n = 6400
+	cwndOnly := func(rtt time.Duration, cwnd int) Path {
+		return Path{SRTT: rtt, MinRTT: rtt, Cwnd: cwnd}
+	}
+	tests := []struct {
+		name  string
+		paths []Path
+		want  []float64 // part of the packets
+	}{
+		{"equal", []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}, []float64{0.5, 0.5}},
+		{"by rate", []Path{path(0, 20*ms, 60*mbit), path(1, 21*ms, 20*mbit)}, []float64{0.75, 0.25}},
+		{"by window where it is less", []Path{path(0, 20*ms, 60*mbit),
+			with(path(1, 20*ms, 60*mbit), func(p *Path) { p.Cwnd = int(20 * mbit * 0.02) })}, []float64{0.75, 0.25}},
+		{"by window before a rate is known", []Path{cwndOnly(20*ms, 30000), with(cwndOnly(20*ms, 10000), func(p *Path) { p.ID = 1 })},
+			[]float64{0.75, 0.25}},
+		{"less loss", []Path{path(0, 20*ms, 50*mbit), with(path(1, 20*ms, 50*mbit), func(p *Path) { p.Loss = 0.25 })},
+			[]float64{4.0 / 7, 3.0 / 7}},
+		{"inflated RTT", []Path{path(0, 20*ms, 50*mbit), with(path(1, 20*ms, 50*mbit), func(p *Path) { p.MinRTT = 5 * ms })},
+			[]float64{2.0 / 3, 1.0 / 3}},
+		{"at least one of a round", []Path{path(0, 20*ms, 500*mbit), path(1, 20*ms, 5*mbit)}, []float64{64.0 / 65, 1.0 / 65}},
+		{"a lossy one only if all others are blocked", []Path{path(0, 20*ms, 50*mbit), lossy(path(1, 20*ms, 50*mbit))}, []float64{1, 0}},
+		{"suspect gets nothing", []Path{suspect(path(0, 20*ms, 50*mbit)), path(1, 20*ms, 50*mbit)}, []float64{0, 1}},
+		{"standby gets nothing", []Path{standby(path(0, 20*ms, 50*mbit)), path(1, 20*ms, 50*mbit)}, []float64{0, 1}},
+		{"a blocked one does not hold the round open", []Path{blocked(path(0, 20*ms, 50*mbit)), path(1, 20*ms, 50*mbit)}, []float64{0, 1}},
+		{"three", []Path{path(0, 20*ms, 40*mbit), path(1, 20*ms, 20*mbit), path(2, 20*ms, 20*mbit)}, []float64{0.5, 0.25, 0.25}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got := place(NewWLB(), time.Second, udp, n, tt.paths)
+			for i, want := range tt.want {
+				if part := float64(got[i]) / n; math.Abs(part-want) > 0.012 {
+					t.Errorf("shares %v of %d, want %v", got, n, tt.want)
+					break
+				}
+			}
+		})
+	}
+}
+
+// TestWLBInterleaves checks that a round is no sequence of bursts.
+func TestWLBInterleaves(t *testing.T) {
+	s := NewWLB()
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}
+	run, last := 0, -1
+	for n := range 200 {
+		i, _ := s.Pick(time.Second+time.Duration(n), udp, paths)
+		s.Sent(time.Second, udp, i, udp.Size)
+		if i != last {
+			run, last = 0, i
+		}
+		if run++; run > 2 {
+			t.Fatalf("packet %d is the %dth in a row on path %d", n, run, i)
+		}
+	}
+}
+
+func TestWLBAdmission(t *testing.T) {
+	fast, slow := path(0, 20*ms, 50*mbit), path(1, 50*ms, 50*mbit)
+	aged := func(d time.Duration) Work { w := udp; w.Age = d; return w }
+	tests := []struct {
+		name  string
+		w     Work
+		paths []Path
+		want  int // of the first packet; -1: waits
+		both  bool
+	}{
+		{"the slow one stays out", udp, []Path{slow, fast}, 1, false},
+		{"within the hold budget", udp, []Path{fast, path(1, 23*ms, 50*mbit)}, 0, true},
+		{"beyond the hold budget", udp, []Path{fast, path(1, 25*ms, 50*mbit)}, 0, false},
+		{"waiting is faster", udp, []Path{slow, blocked(fast)}, -1, false},
+		{"waiting is not faster any more", aged(15 * ms), []Path{slow, blocked(fast)}, 0, false},
+		{"a long queue makes a path slow", udp, []Path{with(fast, func(p *Path) { p.Queued = 100_000 }), path(1, 30*ms, 50*mbit)}, 1, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewWLB()
+			if got, _ := s.Pick(time.Second, tt.w, tt.paths); got != tt.want {
+				t.Errorf("path %d, want %d", got, tt.want)
+			}
+			got := place(s, time.Second, tt.w, 1000, tt.paths)
+			if both := got[0] > 0 && got[len(got)-1] > 0; both != tt.both {
+				t.Errorf("shares %v", got)
+			}
+		})
+	}
+}
+
+func TestWLBFairTrial(t *testing.T) {
+	warm := path(0, 20*ms, 100*mbit)
+	fresh := Path{ID: 1, SRTT: 20 * ms, MinRTT: 20 * ms, Cwnd: 12000}
+	unsampled := Path{ID: 1, Cwnd: 12000}
+	for name, p := range map[string]Path{"sampled": fresh, "without RTT": unsampled} {
+		if got := place(NewWLB(), time.Second, udp, 6400, []Path{warm, p}); got[1] < 60 {
+			t.Errorf("%s: shares %v, want one of 64 at least for the new path", name, got)
+		}
+	}
+	// New TCP flows try it out, too.
+	s := NewWLB()
+	paths := []Path{warm, fresh}
+	counts := [2]int{}
+	for flow := range uint64(8) {
+		counts[pathOfFlow(s, time.Second, tcp(flow+1), paths)]++
+	}
+	if counts[1] < 2 {
+		t.Errorf("flows %v, want some on the new path", counts)
+	}
+}
+
+// pathOfFlow sends one packet of w and returns its path.
+func pathOfFlow(s Scheduler, now time.Duration, w Work, paths []Path) int {
+	i, _ := s.Pick(now, w, paths)
+	if i >= 0 {
+		s.Sent(now, w, i, w.Size)
+	}
+	return i
+}
+
+func TestWLBPinsFlows(t *testing.T) {
+	s := NewWLB()
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 50*ms, 50*mbit)}
+	pins := map[uint64]int{}
+	counts := [2]int{}
+	for flow := range uint64(8) {
+		i := pathOfFlow(s, time.Second, tcp(flow+1), paths)
+		pins[flow+1] = i
+		counts[i]++
+	}
+	if counts != [2]int{4, 4} {
+		t.Errorf("8 flows at once over equal paths: %v", counts)
+	}
+	// They stay while all of them send at their share, for many periods and rounds.
+	for n := range 50_000 {
+		now := time.Second + time.Duration(n)*100*time.Microsecond
+		flow := uint64(n%8) + 1
+		if got := pathOfFlow(s, now, tcp(flow), paths); got != pins[flow] {
+			t.Fatalf("packet %d of flow %d on path %d, pinned to %d", n, flow, got, pins[flow])
+		}
+	}
+}
+
+func TestWLBPinsByWeight(t *testing.T) {
+	s := NewWLB()
+	paths := []Path{path(0, 20*ms, 90*mbit), path(1, 20*ms, 30*mbit)}
+	counts := [2]int{}
+	for flow := range uint64(16) {
+		counts[pathOfFlow(s, time.Second, tcp(flow+1), paths)]++
+	}
+	if counts != [2]int{12, 4} {
+		t.Errorf("16 flows over 90 and 30 Mbit/s: %v, want 12 and 4", counts)
+	}
+}
+
+func TestWLBPinsFollowFailure(t *testing.T) {
+	s := NewWLB()
+	both := []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}
+	now := time.Second
+	send := func(flow uint64, paths []Path) uint32 {
+		now += time.Millisecond
+		i := pathOfFlow(s, now, tcp(flow), paths)
+		if i < 0 {
+			t.Fatalf("flow %d waits", flow)
+		}
+		return paths[i].ID
+	}
+	first := map[uint64]uint32{}
+	for flow := range uint64(6) {
+		first[flow] = send(flow+1, both)
+	}
+	// Path 0 is suspect, then absent.
+	for _, views := range [][]Path{{suspect(both[0]), both[1]}, {both[1]}} {
+		for flow := range uint64(6) {
+			if got := send(flow+1, views); got != 1 {
+				t.Errorf("flow %d on path %d", flow, got)
+			}
+		}
+	}
+	s.Event(now, 0, EventPathDown)
+	// The pins to it are void when it comes back, and the flows use it again.
+	s.Event(now, 0, EventPathUp)
+	for range 3000 {
+		for flow := range uint64(6) {
+			send(flow+1, both)
+		}
+	}
+	counts := map[uint32]int{}
+	for flow := range uint64(6) {
+		counts[send(flow+1, both)]++
+	}
+	if counts[0] < 2 || counts[1] < 2 {
+		t.Errorf("flows %v some seconds after the path came back", counts)
+	}
+	s.Event(now, 1, EventPathGone)
+	if got := send(1, both[:1]); got != 0 {
+		t.Errorf("path %d after the other one has gone", got)
+	}
+}
+
+func TestWLBSpill(t *testing.T) {
+	type step struct {
+		at    time.Duration
+		paths []Path
+		age   time.Duration
+		want  int
+	}
+	a, b := path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)
+	slow := path(1, 50*ms, 40*mbit)
+	fast := path(1, 20*ms, 40*mbit)
+	tests := []struct {
+		name  string
+		steps []step // the first one pins
+	}{
+		{"to an equal path, and back", []step{
+			{0, []Path{a, b}, 0, 0},
+			{ms, []Path{blocked(a), b}, 0, 1},
+			{2 * ms, []Path{a, b}, 0, 0}}},
+		{"not to a slower one", []step{
+			{0, []Path{a, slow}, 0, 0},
+			{ms, []Path{blocked(a), slow}, 0, -1}}},
+		{"to a slower one if waiting takes longer", []step{
+			{0, []Path{a, slow}, 0, 0},
+			{20 * ms, []Path{blocked(a), slow}, 20 * ms, 1}}},
+		{"not where it overtakes", []step{
+			{0, []Path{path(0, 50*ms, 50*mbit), fast}, 0, 0},
+			{ms, []Path{blocked(path(0, 50*ms, 50*mbit)), fast}, 0, -1},
+			{20 * ms, []Path{blocked(path(0, 50*ms, 50*mbit)), fast}, 0, 1}}},
+		{"nowhere if all are blocked", []step{
+			{0, []Path{a, b}, 0, 0},
+			{ms, []Path{blocked(a), blocked(b)}, time.Second, -1}}},
+		{"not to a lossy path", []step{
+			{0, []Path{a, lossy(b)}, 0, 0},
+			{ms, []Path{blocked(a), lossy(b)}, 0, -1}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewWLB()
+			for i, st := range tt.steps {
+				w := tcp(1)
+				w.Age = st.age
+				if got := pathOfFlow(s, time.Second+st.at, w, st.paths); got != st.want {
+					t.Errorf("step %d: path %d, want %d", i, got, st.want)
+				}
+			}
+		})
+	}
+}
+
+// TestWLBMovesElephants begins with two large flows on the only path; then a
+// second one comes up.
+func TestWLBMovesElephants(t *testing.T) {
+	s := NewWLB()
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}
+	moves, last := 0, map[uint64]int{}
+	for n := range 60_000 {
+		now := time.Second + time.Duration(n)*224*time.Microsecond // 50 Mbit/s in all
+		views := paths
+		if n < 10_000 {
+			views = paths[:1]
+		}
+		flow := uint64(n%2) + 1
+		i := pathOfFlow(s, now, tcp(flow), views)
+		if n >= 10_000 && i != last[flow] {
+			moves++
+		}
+		last[flow] = i
+	}
+	if last[1] == last[2] || moves != 1 {
+		t.Errorf("flows on paths %d and %d after %d moves, want one move", last[1], last[2], moves)
+	}
+}
+
+// TestWLBDoesNotSwing lets small flows with pauses share two paths with a large one.
+func TestWLBDoesNotSwing(t *testing.T) {
+	s := NewWLB()
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 25*ms, 40*mbit)}
+	moves, last := 0, map[uint64]int{}
+	send := func(now time.Duration, flow uint64) {
+		i := pathOfFlow(s, now, tcp(flow), paths)
+		if before, ok := last[flow]; ok && before != i {
+			moves++
+		}
+		last[flow] = i
+	}
+	for n := range 100_000 {
+		now := time.Second + time.Duration(n)*300*time.Microsecond
+		send(now, 1)
+		if n%100 == 0 {
+			send(now, 2+uint64(n/100)%10)
+		}
+	}
+	if moves > 12 {
+		t.Errorf("%d moves of 11 flows in 30 s", moves)
+	}
+}
+
+func TestWLBLeavesLossyPath(t *testing.T) {
+	s := NewWLB()
+	clean := path(1, 20*ms, 50*mbit)
+	if got := pathOfFlow(s, time.Second, tcp(1), []Path{path(0, 20*ms, 55*mbit), clean}); got != 0 {
+		t.Fatalf("pinned to path %d", got)
+	}
+	bad := with(path(0, 20*ms, 55*mbit), func(p *Path) { p.Loss = 0.1 })
+	got := -1
+	for n := range 3000 {
+		got = pathOfFlow(s, time.Second+time.Duration(n)*ms, tcp(1), []Path{bad, clean})
+	}
+	if got != 1 {
+		t.Error("the flow stays on a path with 10 % loss beside a clean one")
+	}
+}
+
+// link is a path that carries rate bytes/s, with a window that allows a queue of
+// half a round trip.
+type link struct {
+	rate, backlog float64 // bytes not yet carried
+	carried       float64
+	rtt           time.Duration
+}
+
+func (l *link) view(id uint32) Path {
+	p := path(id, l.rtt, l.rate)
+	if l.backlog > l.rate*l.rtt.Seconds()/2 {
+		p.Blocked = BlockedCwnd
+	}
+	return p
+}
+
+// TestWLBFillsLinks lets flows compete for two links, and measures how well these
+// are used: TCP flows that always have something to send, or one UDP flow that
+// offers a constant rate and waits in a queue.
+func TestWLBFillsLinks(t *testing.T) {
+	tests := []struct {
+		name  string
+		links []link
+		tcp   int     // flows
+		udp   float64 // offered bytes/s
+		want  float64 // bytes/s carried
+	}{
+		{"8 TCP, RTT 20 and 50", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 8, 0, 98 * mbit},
+		{"8 TCP, 300 and 80 Mbit/s", []link{{rate: 300 * mbit, rtt: 20 * ms}, {rate: 80 * mbit, rtt: 60 * ms}}, 8, 0, 370 * mbit},
+		{"2 TCP", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 2, 0, 98 * mbit},
+		{"1 TCP, equal links", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 20 * ms}}, 1, 0, 98 * mbit},
+		{"1 TCP, a bad second link", []link{{rate: 100 * mbit, rtt: 20 * ms}, {rate: 2 * mbit, rtt: 200 * ms}}, 1, 0, 97 * mbit},
+		{"UDP, RTT 20 and 50", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 0, 90 * mbit, 89 * mbit},
+		{"UDP, a bad second link", []link{{rate: 100 * mbit, rtt: 20 * ms}, {rate: 1 * mbit, rtt: 300 * ms}}, 0, 99 * mbit, 97 * mbit},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			const seconds, step = 10, 200 * time.Microsecond
+			s := NewWLB()
+			start := time.Second
+			waiting := make([]time.Duration, max(tt.tcp, 1)) // since when the head of each queue waits
+			for i := range waiting {
+				waiting[i] = start
+			}
+			interval := time.Duration(0)
+			if tt.udp > 0 {
+				interval = time.Duration(1400 / tt.udp * 1e9)
+			}
+			views := make([]Path, len(tt.links))
+			for n := range seconds * int(time.Second/step) {
+				now := start + time.Duration(n)*step
+				for i := range tt.links {
+					l := &tt.links[i]
+					done := min(l.rate*step.Seconds(), l.backlog)
+					l.backlog -= done
+					l.carried += done
+					views[i] = l.view(uint32(i))
+				}
+				for k := range waiting {
+					q := (n + k) % len(waiting)
+					for waiting[q] <= now {
+						w := tcp(uint64(q + 1))
+						if tt.udp > 0 {
+							w = udp
+						}
+						w.Age = now - waiting[q]
+						i := pathOfFlow(s, now, w, views)
+						if i < 0 {
+							break
+						}
+						tt.links[i].backlog += 1400
+						views[i] = tt.links[i].view(uint32(i))
+						if waiting[q] += interval; interval == 0 {
+							waiting[q] = now
+						}
+					}
+				}
+			}
+			carried := 0.0
+			for _, l := range tt.links {
+				carried += l.carried / seconds
+			}
+			if carried < tt.want {
+				t.Errorf("carried %.1f Mbit/s, want %.1f: %+v", carried/mbit, tt.want/mbit, tt.links)
+			}
+		})
+	}
+}
