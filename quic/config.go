@@ -19,7 +19,11 @@ type Socket = udpio.Socket
 // ListenUDP binds a socket. network is "udp4" or "udp6"; device, if not empty, is
 // the interface that the socket is bound to.
 func ListenUDP(network string, addr netip.AddrPort, device string) (Socket, error) {
-	return udpio.Listen(network, addr, udpio.Options{Device: device})
+	s, err := udpio.Listen(network, addr, udpio.Options{Device: device})
+	if err != nil {
+		return nil, err // not a Socket that holds nil
+	}
+	return s, nil
 }
 
 const (
