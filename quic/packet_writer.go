@@ -72,7 +72,7 @@ func (w *packetWriter) padTo(size int) bool {
 		return false
 	}
 	if n := size - len(w.buf); n > 0 {
-		w.buf = wire.AppendPadding(w.buf, n)
+		clear(w.extend(n)) // a PADDING frame is a zero byte
 		w.inFlight = true
 	}
 	return true

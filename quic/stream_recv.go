@@ -80,8 +80,9 @@ func (p *recvPart) handleData(off uint64, data []byte, fin bool, credit uint64) 
 }
 
 // handleReset takes RESET_STREAM. The final size counts as received. R9000-4.5-1
-// When all data has arrived the application gets it all the same.
+// When all data and the end have arrived before, the application gets them all the same.
 func (p *recvPart) handleReset(id, code, finalSize, credit uint64) (grown uint64, err *TransportError) {
+	complete := !p.stopped && p.allReceived() // before the final size is known from here
 	grown, err = p.advanceTo(finalSize, credit)
 	if err == nil {
 		err = p.setFinalSize(finalSize)
@@ -89,7 +90,7 @@ func (p *recvPart) handleReset(id, code, finalSize, credit uint64) (grown uint64
 	if err != nil {
 		return 0, err
 	}
-	if p.reset || p.allReceived() && !p.stopped {
+	if p.reset || complete {
 		return grown, nil
 	}
 	p.reset = true

@@ -107,7 +107,7 @@ func (ts *streamsTest) packet(size int) testPacket {
 	return p
 }
 
-// packets builds packets until nothing is due, and returns their frames.
+// frames builds packets until nothing is due, and returns their frames.
 func (ts *streamsTest) frames() (all []wire.Frame) {
 	ts.t.Helper()
 	for {
@@ -214,38 +214,5 @@ func checkPattern(t *testing.T, id, off uint64, b []byte) {
 		if c != pattern(id, off+uint64(i)) {
 			t.Fatalf("stream %d: wrong byte at %d", id, off+uint64(i))
 		}
-	}
-}
-
-func TestStreamsExchange(t *testing.T) {
-	client := clientTest(t)
-	server := newStreamsTest(t, true, testStreamsConfig, generousLimits)
-	s := client.open(false)
-	s.Write([]byte("ping"))
-	s.CloseWrite()
-	for _, f := range client.frames() {
-		server.receive(f)
-	}
-	peer := server.accept()
-	if peer == nil || peer.ID() != s.ID() {
-		t.Fatalf("accepted %v", peer)
-	}
-	b := make([]byte, 10)
-	if n, err := peer.Read(b); string(b[:n]) != "ping" || err != nil {
-		t.Fatalf("Read: %q, %v", b[:n], err)
-	}
-	peer.Write([]byte("pong"))
-	peer.Close()
-	for _, f := range server.frames() {
-		client.receive(f)
-	}
-	if n, err := s.Read(b); string(b[:n]) != "pong" || err != nil {
-		t.Fatalf("Read: %q, %v", b[:n], err)
-	}
-	client.settle(fateAcked)
-	server.settle(fateAcked)
-	client.frames()
-	if len(client.st.streams) != 0 || len(server.st.streams) != 0 {
-		t.Errorf("streams left: client %d, server %d", len(client.st.streams), len(server.st.streams))
 	}
 }
