@@ -9,7 +9,6 @@ type connFlow struct {
 	sendLimit uint64  // MAX_DATA of the peer
 	sent      uint64  // sum of the largest offsets sent
 	blocked   sentVal // DATA_BLOCKED
-	blockedAt uint64  // limit that blocked
 
 	// What we let the peer send.
 	window    uint64
@@ -37,23 +36,22 @@ func (c *connFlow) raiseSendLimit(limit uint64) {
 	}
 }
 
-// updateBlocked makes DATA_BLOCKED due, once for each limit, while streams wait
-// for connection credit.
+// updateBlocked makes DATA_BLOCKED due, once until the limit is raised, while
+// streams wait for connection credit.
 func (c *connFlow) updateBlocked(waiting bool) {
 	if !waiting || c.sendCredit() > 0 {
 		c.blocked.clear()
 		return
 	}
-	if !c.blocked.isSet() || c.blockedAt != c.sendLimit { // R9000-4.1-5
+	if !c.blocked.isSet() { // R9000-4.1-5
 		c.blocked.set()
-		c.blockedAt = c.sendLimit
 	}
 }
 
 // updateCredit makes MAX_DATA due when half of the window is consumed, whether the
 // peer says it is blocked or not. R9000-4.2-1
 func (c *connFlow) updateCredit(consumed uint64) {
-	if creditDue(consumed, c.window, c.recvLimit) && !c.max.due() {
+	if creditDue(consumed, c.window, c.recvLimit) {
 		c.max.set()
 	}
 }

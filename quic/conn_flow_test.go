@@ -109,3 +109,40 @@ func TestMaxData(t *testing.T) {
 		t.Fatalf("limit %d, want that a reset gives its bytes back", f.Value)
 	}
 }
+
+// Every MAX_DATA that falls due wakes the token holder, once, however little of it
+// each stream has consumed.
+func TestMaxDataWakesEveryTime(t *testing.T) {
+	cfg := testStreamsConfig
+	cfg.streamWindow = 1 << 20
+	ts := newStreamsTest(t, false, cfg, generousLimits) // 3000 bytes in all
+	ts.receive(streamFrame(remote, 0, "", false))
+	s := ts.accept()
+	for round := range uint64(5) {
+		woken := ts.woken
+		ts.receive(streamFrame(remote, 1500*round, string(make([]byte, 1500)), false))
+		for range 15 {
+			s.Read(make([]byte, 100))
+		}
+		if n := ts.woken - woken; n != 1 {
+			t.Fatalf("round %d: woken %d times", round, n)
+		}
+		if f := ts.want(wire.FrameTypeMaxData); f.Value != 4500+1500*round {
+			t.Fatalf("round %d: limit %d", round, f.Value)
+		}
+	}
+}
+
+// New credit may be used up before anyone asks for control frames.
+func TestDataBlockedForEachLimit(t *testing.T) {
+	var c connFlow
+	for limit := uint64(5); limit < 8; limit++ {
+		c.raiseSendLimit(limit)
+		c.sent = limit
+		c.updateBlocked(true)
+		if !c.blocked.due() {
+			t.Fatalf("no DATA_BLOCKED at limit %d", limit)
+		}
+		c.blocked.sent()
+	}
+}

@@ -49,7 +49,7 @@ func (l *remoteStreamLimit) init(concurrent uint64) {
 // streams at a time, without being asked. R9000-4.6-7
 func (l *remoteStreamLimit) close() {
 	l.closed++
-	if l.limit()-l.advertised >= (l.concurrent+3)/4 && !l.max.due() {
+	if l.limit()-l.advertised >= (l.concurrent+3)/4 {
 		l.max.set()
 	}
 }

@@ -50,10 +50,11 @@ func (p *recvPart) advanceTo(end, credit uint64) (grown uint64, err *TransportEr
 	return grown, nil
 }
 
-// setFinalSize notes the final size, which must be the one known and not be below
-// what was received. R9000-4.5-3
+// setFinalSize notes the final size, after advanceTo has accepted it as not above
+// the one known. That one is the highest offset, so it cannot fall either.
+// R9000-4.5-3
 func (p *recvPart) setFinalSize(size uint64) *TransportError {
-	if size < p.highest || p.sizeKnown && size != p.finalSize {
+	if size < p.highest {
 		return &TransportError{Code: FinalSizeError, Reason: "final size changed"}
 	}
 	p.sizeKnown = true
@@ -139,10 +140,7 @@ func (p *recvPart) done() bool {
 // whether the peer says it is blocked or not, until the final size is known.
 // R9000-4.2-1
 func (p *recvPart) updateCredit() {
-	if p.sizeKnown || p.stopped || p.max.due() {
-		return
-	}
-	if creditDue(p.buf.readOffset(), p.window, p.limit) {
+	if !p.sizeKnown && !p.stopped && creditDue(p.buf.readOffset(), p.window, p.limit) {
 		p.max.set()
 	}
 }

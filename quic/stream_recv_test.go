@@ -190,10 +190,10 @@ func TestStopSendingIsNotSentWhenNothingIsLeftToStop(t *testing.T) {
 // connection's credit comes back, the stream's does not.
 func TestStopSendingDropsAndCounts(t *testing.T) {
 	ts := clientTest(t)
-	ts.receive(streamFrame(remote, 0, "abc", false))
+	ts.receive(streamFrame(remote, 0, string(make([]byte, 600)), false))
 	s := ts.accept()
 	s.StopSending(5)
-	ts.receive(streamFrame(remote, 3, "def", false))
+	ts.receive(streamFrame(remote, 600, "def", false))
 	ts.receive(streamFrame(remote, 990, "0123456789", false))
 	if got := ts.st.box.consumed.Load(); got != 1000 {
 		t.Errorf("%d bytes given back, want 1000", got)
@@ -233,9 +233,10 @@ func TestMaxStreamData(t *testing.T) {
 	}
 	ts.receive(streamFrame(remote, 1599, "x", false))
 	ts.reject(streamFrame(remote, 1600, "x", false), FlowControlError)
+	ts.receive(streamFrame(remote, 1000, string(make([]byte, 599)), false))
 	ts.receive(streamFrame(remote, 1600, "", true))
 	ts.settle(fateLost)
-	s.Read(make([]byte, 1000))
+	s.Read(make([]byte, 1000-1))
 	ts.wantNo(wire.FrameTypeMaxStreamData) // the final size is known
 }
 

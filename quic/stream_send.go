@@ -23,7 +23,6 @@ type sendPart struct {
 	resetCode uint64
 	finalSize uint64  // told by RESET_STREAM: what the peer may have seen
 	blocked   sentVal // STREAM_DATA_BLOCKED
-	blockedAt uint64  // limit that blocked
 
 	err error // why the application cannot write any more
 }
@@ -58,10 +57,7 @@ func (p *sendPart) abort(code uint64, err error) {
 
 // raiseLimit takes MAX_STREAM_DATA. One that does not raise the limit is ignored.
 func (p *sendPart) raiseLimit(limit uint64) {
-	if limit > p.limit { // R9000-4.1-4
-		p.limit = limit
-		p.blocked.clear()
-	}
+	p.limit = max(p.limit, limit) // R9000-4.1-4
 }
 
 // hasLost reports whether there is something to send that needs no credit: lost
@@ -76,15 +72,15 @@ func (p *sendPart) hasFresh() bool {
 	return !p.reset.isSet() && p.buf.sent < min(p.buf.end(), p.limit)
 }
 
-// updateBlocked makes STREAM_DATA_BLOCKED due, once for each limit.
+// updateBlocked makes STREAM_DATA_BLOCKED due, once until the limit is raised, while
+// data waits for stream credit.
 func (p *sendPart) updateBlocked() {
 	if p.reset.isSet() || p.buf.sent < p.limit || p.buf.sent == p.buf.end() {
 		p.blocked.clear()
 		return
 	}
-	if !p.blocked.isSet() || p.blockedAt != p.limit { // R9000-4.1-5
+	if !p.blocked.isSet() { // R9000-4.1-5
 		p.blocked.set()
-		p.blockedAt = p.limit
 	}
 }
 

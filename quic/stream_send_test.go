@@ -26,6 +26,9 @@ func TestSendStaysWithinStreamLimit(t *testing.T) {
 	}
 	// R9000-4.1-4
 	ts.receive(valueFrame(wire.FrameTypeMaxStreamData, s.ID(), 4))
+	if s.send.limit != 5 {
+		t.Fatalf("limit lowered to %d", s.send.limit)
+	}
 	ts.wantNo(wire.FrameTypeStream)
 	// Retransmission needs no credit.
 	ts.settle(fateLost)
@@ -116,6 +119,20 @@ func TestSendResetEndsTransmission(t *testing.T) {
 	}
 }
 
+// The application may reset a stream after the token holder found that it had data.
+func TestSendNothingAfterReset(t *testing.T) {
+	var p sendPart
+	p.limit = 100
+	p.buf.write([]byte("abc"))
+	p.closeWrite()
+	p.abort(1, errTest)
+	var w packetWriter
+	w.reset(make([]byte, 0, 100), 100)
+	if _, added := p.appendData(&w, 0, 100); added { // R9000-3.3-1
+		t.Error("STREAM frame after the reset")
+	}
+}
+
 func TestSendResetInDataSent(t *testing.T) {
 	ts := clientTest(t)
 	s := ts.open(false)
@@ -190,6 +207,24 @@ func TestSendIgnoresFramesForClosedStreams(t *testing.T) {
 	ts.receive(wire.Frame{Type: wire.FrameTypeStopSending, StreamID: s.ID()})
 	if frames := ts.frames(); len(frames) > 0 {
 		t.Errorf("sent %+v", frames)
+	}
+}
+
+func TestSendDataLostAfterFinIsAcked(t *testing.T) {
+	ts := clientTest(t)
+	s := ts.open(true)
+	s.Write([]byte("abc"))
+	data := ts.packet(testPacketSize).recs
+	s.CloseWrite()
+	fin := ts.packet(testPacketSize).recs
+	ts.st.handleFate(fin[0], fateAcked)
+	ts.st.handleFate(data[0], fateLost)
+	if f := ts.want(wire.FrameTypeStream); string(f.Data) != "abc" {
+		t.Fatalf("sent again %+v", f)
+	}
+	ts.st.handleFate(data[0], fateAcked) // late
+	if !s.send.done() {
+		t.Error("everything is acknowledged, yet the stream is not done")
 	}
 }
 
