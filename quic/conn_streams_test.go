@@ -222,7 +222,7 @@ func (p *randomPeer) finished() bool {
 // or stopped, over a bad network with small windows. In the end every stream is
 // complete, both sides agree on what flow control has counted, and nothing is held.
 func TestStreamsRandom(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(10) {
 		var peers [2]*randomPeer
 		limits := transportParams{initialMaxData: 20_000, initialMaxStreamsBidi: 5, initialMaxStreamsUni: 4,
 			initialMaxStreamDataBidiLocal: 6000, initialMaxStreamDataBidiRemote: 6000, initialMaxStreamDataUni: 6000}
