@@ -15,8 +15,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is a network namespace of its own. All methods may be called
-// concurrently and from any goroutine.
+// Host is a network namespace of its own, together with a mount namespace in
+// which only /run differs: it is empty at first and the host's own, so that
+// programs on different hosts do not meet in their control sockets and state.
+// All methods may be called concurrently and from any goroutine.
 type Host struct {
 	name  string
 	ns    *os.File // keeps the namespace, and lets other threads enter it
@@ -56,10 +58,17 @@ func NewHost(name string) (*Host, error) {
 	return h, nil
 }
 
-// unshare gives the calling thread a new network namespace.
+// unshare gives the calling thread its namespaces.
 func (h *Host) unshare() error {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("new network namespace: %w", err)
+	}
+	// What is mounted from now on is not to show on the machine.
+	if err := unix.Mount("none", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("private mounts: %w", err)
+	}
+	if err := unix.Mount("none", "/run", "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
+		return fmt.Errorf("mount /run: %w", err)
 	}
 	var err error
 	h.ns, err = os.Open("/proc/thread-self/ns/net")
@@ -92,7 +101,8 @@ func setUpNewNamespace() error {
 func (h *Host) Name() string { return h.name }
 
 // Do runs f on the host's thread, so that system calls in it, but not in
-// goroutines that it starts, see the host's namespace. Calls run one at a time.
+// goroutines that it starts, see the host's namespaces. Calls run one at a time,
+// so f must not call Do of the same host.
 func (h *Host) Do(f func() error) error {
 	result := make(chan error, 1)
 	h.mu.Lock()

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+// mqvpn-lab shows and measures mqvpn on one machine: it makes hosts and links of
+// its own and runs the real programs between them.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/mqvpn/mqvpn/internal/lab"
+)
+
+// Exit codes.
+const (
+	exitPassed  = 0
+	exitFailed  = 1 // a check failed, or the run could not be finished
+	exitUsage   = 2
+	exitVoid    = 3 // the machine was too busy for the figures to mean anything
+	exitRefused = 4 // the machine allows no namespaces or TAP devices
+	exitSignal  = 130
+)
+
+const usageText = `mqvpn-lab shows and measures mqvpn on this machine alone. It makes hosts (network
+namespaces) and links of its own, changes nothing else, and leaves nothing behind.
+
+Usage:
+  mqvpn-lab demo   [--out DIR] [--bin DIR]
+  mqvpn-lab bench  [--out DIR] [--bin DIR] [--seconds N]
+
+Commands:
+  demo    two emulated internet links, mqvpn over them, real traffic, and a link that
+          fails: a live view, a summary, a plot. Takes about a minute.
+  bench   how fast the tunnel is on an ideal cable, and what it costs
+
+Flags:
+%s
+Exit codes:
+  0  all checks hold
+  1  a check failed, or the run could not be finished
+  2  the command line is wrong
+  3  the run is void: this machine was too busy for its figures to mean anything
+  4  this machine refuses network namespaces or TAP devices; the message says what to change
+
+Examples:
+  mqvpn-lab demo
+  mqvpn-lab demo --out /tmp/demo --bin /usr/local/bin
+  mqvpn-lab bench --seconds 10
+`
+
+// options are the flags of all commands.
+type options struct {
+	out     string
+	bin     string
+	seconds int
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o options
+	fs := pflag.NewFlagSet("mqvpn-lab", pflag.ContinueOnError)
+	fs.SortFlags = false
+	fs.Usage = func() {}
+	fs.StringVar(&o.out, "out", "", "directory for the outputs (default ./mqvpn-demo, or ./mqvpn-bench)")
+	fs.StringVar(&o.bin, "bin", "", "directory with mqvpn-server and mqvpn-client (default: built from the source tree)")
+	fs.IntVar(&o.seconds, "seconds", 5, "bench: length of each measurement")
+	help := fs.BoolP("help", "h", false, "print this")
+	if err := fs.Parse(args); err != nil {
+		fmt.Fprintf(stderr, "mqvpn-lab: %v; \"mqvpn-lab --help\" lists all\n", err)
+		return exitUsage
+	}
+	command := fs.Arg(0)
+	switch {
+	case *help || command == "help":
+		fmt.Fprintf(stdout, usageText, fs.FlagUsages())
+		return exitPassed
+	case fs.NArg() > 1:
+		fmt.Fprintf(stderr, "mqvpn-lab: %q: one command at a time; flags begin with --\n", fs.Arg(1))
+		return exitUsage
+	case o.seconds < 1 || o.seconds > 600:
+		fmt.Fprintf(stderr, "mqvpn-lab: --seconds %d: want 1 to 600\n", o.seconds)
+		return exitUsage
+	}
+	commands := map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){"demo": demo, "bench": bench}
+	f := commands[command]
+	if f == nil {
+		fmt.Fprintf(stderr, "mqvpn-lab: want a command: demo, bench or help, not %q\n", command)
+		return exitUsage
+	}
+	if o.out == "" {
+		o.out = "mqvpn-" + command
+	}
+	code, err := enterAndRun(ctx, o, stdout, f)
+	if err != nil {
+		code = report(ctx, stderr, err)
+	}
+	return code
+}
+
+// builtVariable tells the copy of this program in a user namespace, which has no
+// network, where the programs are that were built before.
+const builtVariable = "MQVPN_LAB_BIN"
+
+// enterAndRun builds the programs, obtains the rights that a lab needs, and runs f.
+func enterAndRun(ctx context.Context, o options, stdout io.Writer, f func(context.Context, options, lab.Programs, io.Writer) (int, error)) (int, error) {
+	if err := os.MkdirAll(o.out, 0o755); err != nil {
+		return 0, err
+	}
+	dir := o.bin
+	if dir == "" {
+		dir = os.Getenv(builtVariable)
+	}
+	var programs lab.Programs
+	var err error
+	if dir != "" {
+		programs, err = lab.ProgramsIn(dir)
+	} else {
+		dir = filepath.Join(o.out, "bin")
+		fmt.Fprintln(stdout, "Building mqvpn-server and mqvpn-client ...")
+		programs, err = lab.BuildPrograms(ctx, dir)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w; run this in the source tree, or give --bin DIR with both programs", err)
+	}
+	os.Setenv(builtVariable, dir)
+	again, code, err := lab.Enter()
+	if again || err != nil {
+		return code, err
+	}
+	return f(ctx, o, programs, stdout)
+}
+
+// report prints why a run could not be finished, and returns the exit code.
+func report(ctx context.Context, stderr io.Writer, err error) int {
+	if ctx.Err() != nil {
+		fmt.Fprintln(stderr, "mqvpn-lab: interrupted")
+		return exitSignal
+	}
+	fmt.Fprintf(stderr, "mqvpn-lab: %v\n", err)
+	if _, refused := errors.AsType[*lab.RefusedError](err); refused {
+		return exitRefused
+	}
+	return exitFailed
+}
