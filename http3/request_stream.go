@@ -18,6 +18,7 @@ import (
 type RequestStream struct {
 	c       *conn
 	qs      *quic.Stream
+	id      uint64
 	quarter []byte // the encoded quarter stream id
 	method  string
 
@@ -48,6 +49,7 @@ func newRequestStream(c *conn, qs *quic.Stream) *RequestStream {
 	return &RequestStream{
 		c:       c,
 		qs:      qs,
+		id:      qs.ID(),
 		quarter: AppendVarint(nil, qs.ID()/4),
 		frames:  newFrameReader(qs),
 		expect:  -1,
@@ -55,7 +57,7 @@ func newRequestStream(c *conn, qs *quic.Stream) *RequestStream {
 	}
 }
 
-func (s *RequestStream) quarterID() uint64 { return s.qs.ID() / 4 }
+func (s *RequestStream) quarterID() uint64 { return s.id / 4 }
 
 // Conn is the QUIC connection of the stream.
 func (s *RequestStream) Conn() *quic.Conn { return s.c.qc }

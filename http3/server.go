@@ -6,8 +6,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/mqvpn/mqvpn/quic"
 )
@@ -189,15 +192,17 @@ func (s *Server) requestEnded() {
 	}
 }
 
-// Shutdown takes no new requests, waits until those that run have ended or ctx
-// is done, and closes all connections. // R9114-5.2-4
+// shutdownLinger is how long a connection without requests stays for its last
+// response to arrive: closing it would drop what is under way.
+const shutdownLinger = time.Second
+
+// Shutdown takes no new requests, waits until those that run have ended and their
+// responses have had time to arrive, or ctx is done, and closes all connections.
+// R9114-5.2-4
 func (s *Server) Shutdown(ctx context.Context) {
 	s.mu.Lock()
 	s.down = true
-	conns := make([]*conn, 0, len(s.conns))
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
+	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
 		c.mu.Lock()
@@ -205,6 +210,20 @@ func (s *Server) Shutdown(ctx context.Context) {
 		c.mu.Unlock()
 		c.sendGoAway(next)
 	}
+	s.waitIdle(ctx)
+	linger, cancel := context.WithTimeout(ctx, shutdownLinger)
+	defer cancel()
+	for _, c := range conns {
+		select {
+		case <-c.qc.Done():
+		case <-linger.Done():
+		}
+		c.qc.CloseWithError(uint64(ErrNoError), "")
+	}
+}
+
+// waitIdle waits until no request runs, or ctx is done.
+func (s *Server) waitIdle(ctx context.Context) {
 	for ctx.Err() == nil {
 		s.mu.Lock()
 		running := 0
@@ -217,14 +236,11 @@ func (s *Server) Shutdown(ctx context.Context) {
 		idle := s.idle
 		s.mu.Unlock()
 		if running == 0 {
-			break
+			return
 		}
 		select {
 		case <-idle:
 		case <-ctx.Done():
 		}
-	}
-	for _, c := range conns {
-		c.qc.CloseWithError(uint64(ErrNoError), "")
 	}
 }
