@@ -31,6 +31,9 @@ type templatePart struct {
 
 // DefaultTemplate is the template for a proxy of which only host and port are known.
 func DefaultTemplate(authority string) (*Template, error) {
+	if err := checkAuthority(authority); err != nil {
+		return nil, err
+	}
 	return ParseTemplate("https://" + authority + wellKnown + "{target}/{ipproto}/")
 }
 
@@ -82,7 +85,7 @@ func ParseTemplate(uri string) (*Template, error) {
 func checkAuthority(authority string) error {
 	u, err := url.Parse("https://" + authority + "/")
 	if err != nil || u.Host != authority || u.Hostname() == "" || u.User != nil || strings.ContainsAny(authority, "{}?#") {
-		return fmt.Errorf("masque: template with the authority %q", authority)
+		return fmt.Errorf("masque: %q is not an authority", authority)
 	}
 	return nil
 }
@@ -105,7 +108,7 @@ func parseExpression(s string) (p templatePart, err error) {
 	}
 	for name := range strings.SplitSeq(s, ",") {
 		// Other operators, and the modifiers of level 4, are no part of a name.
-		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != "" {
+		if name == "" || name[0] == '.' || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.") != "" {
 			return p, fmt.Errorf("masque: template has the variable %q", s)
 		}
 		p.names = append(p.names, name)
@@ -122,18 +125,17 @@ func (t *Template) expand(target, ipproto string) (path string) {
 	for _, p := range t.parts {
 		b.WriteString(p.literal)
 		separator := p.operator
-		for i, name := range p.names {
+		for _, name := range p.names {
 			value, ok := values[name]
 			if !ok {
 				continue
 			}
-			switch {
-			case p.operator != 0:
+			if separator != 0 {
 				b.WriteByte(separator)
+			}
+			if separator = ','; p.operator != 0 {
 				b.WriteString(name + "=")
 				separator = '&'
-			case i > 0 && b.Len() > 0:
-				b.WriteByte(',')
 			}
 			b.WriteString(escapeValue(value))
 		}
