@@ -39,11 +39,9 @@ func (c *Conn) advancePath(now instant, p *pathState) {
 		return
 	}
 	if c.usesLossTimer(p) {
-		for t := p.loss.timer(); t != 0 && now >= t; t = p.loss.timer() {
-			if pto := p.loss.expired(now, c.fateFor(p)); pto && c.confirmed {
-				// What the peer lacks goes out again, on whatever path is best: RMP21-5.7-1.
-				c.resendElsewhere(p)
-			}
+		if pto := p.loss.expired(now, c.fateFor(p)); pto && c.confirmed {
+			// What the peer lacks goes out again, on whatever path is best: RMP21-5.7-1.
+			c.resendElsewhere(p)
 		}
 	}
 	if p.mtu.started {

@@ -96,6 +96,7 @@ type lossState struct {
 	// depends on last changed.
 	timerAt    instant
 	timerBase  instant
+	lastPTO    instant // when the PTO expired last
 	timerStale bool
 }
 
@@ -294,8 +295,8 @@ func (l *lossState) ptoTimer() (t instant, sp spaceID) {
 			}
 			d += l.maxAckDelay
 		}
-		// R9002-6.2.1-3
-		if at := s.lastEliciting.add(l.backoff(d)); t.isZero() || at < t {
+		// From the last expiry if its probe could not be sent yet. R9002-6.2.1-3
+		if at := max(s.lastEliciting, l.lastPTO).add(l.backoff(d)); t.isZero() || at < t {
 			t, sp = at, spaceID(id)
 		}
 	}
@@ -345,7 +346,7 @@ func (l *lossState) expired(now instant, out fateFunc) (pto bool) {
 		}
 	}
 	l.ptoCount++
-	l.timerBase = now
+	l.timerBase, l.lastPTO = now, now
 	return true
 }
 

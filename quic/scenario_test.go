@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
+)
+
+// Scenarios of links in trouble, each with a bound on its end in simulated time.
+
+func slowLink() quictest.LinkConfig {
+	l := lan
+	l.Delay = 25 * time.Millisecond
+	return l
+}
+
+// blackhole silences link i for d.
+func (n *testNet) blackhole(i int, d time.Duration) {
+	n.up[i].SetBlackhole(true)
+	n.down[i].SetBlackhole(true)
+	time.Sleep(d)
+	n.up[i].SetBlackhole(false)
+	n.down[i].SetBlackhole(false)
+}
+
+func TestOneDirectionSilent(t *testing.T) {
+	for cut := range 2 {
+		for _, upDead := range []bool{true, false} {
+			for _, up := range []bool{true, false} {
+				simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+					client, server := n.connect(t)
+					n.addPath(t, client, server)
+					go func() {
+						time.Sleep(2 * time.Second)
+						l := n.down[cut]
+						if upDead {
+							l = n.up[cut]
+						}
+						l.SetBlackhole(true)
+						time.Sleep(3 * time.Second)
+						l.SetBlackhole(false)
+					}()
+					from, to := client, server
+					if !up {
+						from, to = server, client
+					}
+					gap := probe(from, to, 8*time.Second)
+					t.Logf("link %d, up dead %v, probe up %v: %v", cut, upDead, up, gap)
+					if gap > 200*time.Millisecond {
+						t.Errorf("longest gap %v", gap)
+					}
+					if activeIn(client.Stats()) != 2 || activeIn(server.Stats()) != 2 {
+						t.Errorf("paths did not come back: client %+v server %+v", client.Stats().Paths, server.Stats().Paths)
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestBothLinksSilentAtOnce(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		go func() {
+			time.Sleep(time.Second)
+			go n.blackhole(0, 10*time.Second)
+			n.blackhole(1, 10*time.Second)
+		}()
+		d := transfer(t, client, server, 30e6)
+		t.Logf("30 MB with both links cut for 10 s: %v", d)
+		if d > 20*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestFlappingLink(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		go func() {
+			for range 7 {
+				time.Sleep(2 * time.Second)
+				n.blackhole(0, 2*time.Second)
+			}
+		}()
+		gap := probe(client, server, 30*time.Second)
+		t.Logf("longest gap %v", gap)
+		if gap > 250*time.Millisecond {
+			t.Errorf("longest gap %v", gap)
+		}
+	})
+}
+
+func TestHeavyLoss(t *testing.T) {
+	lossy := lan
+	lossy.Loss = 0.3
+	simulate(t, [2]quictest.LinkConfig{lossy, lossy}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		d := transfer(t, client, server, 300e3)
+		t.Logf("300 kB at 30 %% loss: %v", d)
+		if d > 60*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestLossyPathDoesNotHurt(t *testing.T) {
+	lossy := slowLink()
+	lossy.Loss = 0.02
+	simulate(t, [2]quictest.LinkConfig{lan, lossy}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		d := transfer(t, client, server, 20e6)
+		t.Logf("20 MB over a clean and a lossy link: %v", d)
+		if d > 3500*time.Millisecond { // the clean one alone: 3.3 s
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+func TestPortRebinding(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		go func() {
+			for i := range 4 {
+				time.Sleep(time.Second)
+				s := n.sockets[i%2].LocalAddr()
+				n.Rebind(s, netip.AddrPortFrom(s.Addr(), uint16(60000+i)))
+			}
+		}()
+		d := transfer(t, client, server, 40e6)
+		t.Logf("40 MB with four rebindings: %v", d)
+		if d > 6*time.Second {
+			t.Errorf("took %v", d)
+		}
+		time.Sleep(time.Second)
+		for _, p := range server.Stats().Paths {
+			if p.Remote.Port() < 60000 || p.State != "active" {
+				t.Errorf("server's path %+v", p)
+			}
+		}
+		if len(server.Stats().Paths) != 2 {
+			t.Errorf("paths %+v", server.Stats().Paths)
+		}
+	})
+}
+
+func TestAbandonAndOpenAgain(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		id := PathID(1)
+		for range 30 { // beyond the first limit on path ids
+			client.AbandonPath(id)
+			time.Sleep(500 * time.Millisecond)
+			synctest.Wait()
+			if got := activeIn(client.Stats()); got != 1 {
+				t.Fatalf("%d paths after abandoning %d", got, id)
+			}
+			n.addPath(t, client, server)
+			paths := client.Stats().Paths
+			last := paths[len(paths)-1].ID
+			if last <= id {
+				t.Fatalf("path id %d after %d", last, id)
+			}
+			id = last
+			transfer(t, client, server, 10e3)
+		}
+		time.Sleep(5 * time.Second)
+		for _, c := range []*Conn{client, server} {
+			if got := len(c.Stats().Paths); got != 2 {
+				t.Errorf("%d paths are left", got)
+			}
+		}
+	})
+}
+
+func TestFirstPathAbandoned(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		server.AbandonPath(0)
+		time.Sleep(5 * time.Second)
+		if got := client.Stats().Paths; len(got) != 1 || got[0].ID != 1 {
+			t.Errorf("paths %+v", got)
+		}
+		transfer(t, client, server, 1e6)
+		transfer(t, server, client, 1e6)
+	})
+}
