@@ -170,7 +170,7 @@ func (l *lossState) setAppLimited(limited bool) {
 
 // sendLimit says whether congestion control allows a packet of size bytes now, and
 // if not why, and for pacing when it will. PTO probes and packets that are not in
-// flight need not ask. R9002-7-1 R9002-7.5-1 R9002-7.7-2
+// flight need not ask. R9002-7-1
 func (l *lossState) sendLimit(now instant, size int) (sched.Reason, instant) {
 	if l.inFlight+size > l.cc.Window() {
 		return sched.BlockedCwnd, 0

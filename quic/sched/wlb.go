@@ -39,7 +39,7 @@ type wlb struct {
 	arrival time.Duration
 
 	flows       flowTable
-	period      uint32        // counts the periods of pin statistics
+	period      uint32 // counts the periods of pin statistics
 	periodStart time.Duration
 }
 
