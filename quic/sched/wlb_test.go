@@ -219,6 +219,22 @@ func TestWLBPinsFollowFailure(t *testing.T) {
 	}
 }
 
+// TestWLBPinsEndWithPath lets a path go down and up between two packets of a flow.
+func TestWLBPinsEndWithPath(t *testing.T) {
+	s := NewWLB()
+	a, b := path(0, 20*ms, 50*mbit), path(1, 20*ms, 48*mbit)
+	if got := pathOfFlow(s, time.Second, tcp(1), []Path{a, b}); got != 0 {
+		t.Fatalf("pinned to path %d", got)
+	}
+	s.Event(time.Second, 0, EventPathDown)
+	s.Event(time.Second, 0, EventPathUp)
+	// Too small a difference to move a flow, but it is not pinned any more.
+	a.Rate = 45 * mbit
+	if got := pathOfFlow(s, time.Second+ms, tcp(1), []Path{a, b}); got != 1 {
+		t.Errorf("the flow returned to path %d", got)
+	}
+}
+
 func TestWLBSpill(t *testing.T) {
 	type step struct {
 		at    time.Duration
