@@ -131,6 +131,7 @@ type Conn struct {
 	dgramBufs      []*PacketBuf
 	largeViews     []sched.Path
 	largeIndex     []int
+	picked         int // index of the last Pick, in the views that it was given
 
 	lastReceived                                        instant
 	sentSinceReceive                                    bool    // an ack-eliciting packet, since the last packet received

@@ -56,8 +56,8 @@ func (c *Conn) pick(now instant, w sched.Work) int {
 	if w.Kind == sched.WorkDatagram && w.Size > c.smallestDatagram() {
 		return c.pickLarge(now, w)
 	}
-	i, _ := c.scheduler.Pick(time.Duration(now), w, c.views)
-	return i
+	c.picked, _ = c.scheduler.Pick(time.Duration(now), w, c.views)
+	return c.picked
 }
 
 // pickLarge is pick for a datagram that not every path can carry.
@@ -72,11 +72,11 @@ func (c *Conn) pickLarge(now instant, w sched.Work) int {
 	if len(c.largeViews) == 0 {
 		return -1
 	}
-	i, _ := c.scheduler.Pick(time.Duration(now), w, c.largeViews)
-	if i < 0 {
+	c.picked, _ = c.scheduler.Pick(time.Duration(now), w, c.largeViews)
+	if c.picked < 0 {
 		return -1
 	}
-	return c.largeIndex[i]
+	return c.largeIndex[c.picked]
 }
 
 func (c *Conn) smallestDatagram() int {

@@ -77,7 +77,7 @@ func (c *Conn) sendApp(now instant) (wake instant) {
 			}
 			continue
 		}
-		c.scheduler.Sent(time.Duration(now), w, i, n)
+		c.scheduler.Sent(time.Duration(now), w, c.picked, n)
 		c.refreshView(now, i)
 	}
 	c.sendAcks(now)
