@@ -89,6 +89,9 @@ func (c *Conn) smallestDatagram() int {
 
 // fitsAnyPath says that some usable path can carry a datagram of n bytes.
 func (c *Conn) fitsAnyPath(n int) bool {
+	if c.peerDatagramLimit() == 0 {
+		return false // not even an empty one
+	}
 	for i := range c.views {
 		if c.views[i].MaxDatagram >= n {
 			return true
