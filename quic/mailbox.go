@@ -5,6 +5,7 @@ package quic
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
 )
@@ -25,7 +26,12 @@ type rxChunk struct {
 	buf [rxChunkSize]byte
 }
 
-var rxChunkPool = sync.Pool{New: func() any { return new(rxChunk) }}
+var (
+	rxChunkPool = sync.Pool{New: func() any { return new(rxChunk) }}
+	// rxChunksOut counts chunks that are not in the pool; tests check that it returns
+	// to zero.
+	rxChunksOut atomic.Int64
+)
 
 // rxMsg is one or more received datagrams of segSize bytes (the last may be
 // shorter) that came together over one path. data points into an rxChunk.
@@ -85,6 +91,7 @@ func (m *mailbox) putReceived(msg rxMsg) {
 			return
 		}
 		ch = rxChunkPool.Get().(*rxChunk)
+		rxChunksOut.Add(1)
 		ch.n = 0
 		m.in.chunks = append(m.in.chunks, ch)
 	}
@@ -137,6 +144,7 @@ func (m *mailbox) take(box *inbox) {
 func (box *inbox) release() {
 	for i, ch := range box.chunks {
 		rxChunkPool.Put(ch)
+		rxChunksOut.Add(-1)
 		box.chunks[i] = nil
 	}
 	clear(box.rx)

@@ -5,6 +5,7 @@ package quic
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
@@ -14,7 +15,12 @@ import (
 // in one turn.
 const txBatchSize = 1 << 16
 
-var txBufPool = sync.Pool{New: func() any { return new([txBatchSize]byte) }}
+var (
+	txBufPool = sync.Pool{New: func() any { return new([txBatchSize]byte) }}
+	// txBuffersOut counts buffers that are not in the pool; tests check that it
+	// returns to zero.
+	txBuffersOut atomic.Int64
+)
 
 // runNumbers are the 1-RTT packets of a run, for when the kernel refuses it.
 type runNumbers struct{ first, last packetNumber }
@@ -33,6 +39,7 @@ type txBatch struct {
 func (b *txBatch) begin(size int) []byte {
 	if b.buf == nil {
 		b.buf = txBufPool.Get().(*[txBatchSize]byte)
+		txBuffersOut.Add(1)
 	}
 	if b.n+size > len(b.buf) {
 		return nil
@@ -78,6 +85,7 @@ func (b *txBatch) release() {
 	b.reset()
 	if b.buf != nil {
 		txBufPool.Put(b.buf)
+		txBuffersOut.Add(-1)
 		b.buf = nil
 	}
 }
