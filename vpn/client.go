@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mqvpn/mqvpn/masque"
+	"github.com/mqvpn/mqvpn/quic"
+)
+
+const (
+	// watchInterval is how often a client looks whether its server still answers.
+	watchInterval = time.Second
+	// silenceLimit is how long a server may leave packets unanswered on all paths
+	// before the client tries a new connection beside the old one. The old one
+	// stays: whichever answers first is used.
+	silenceLimit = 3 * time.Second
+)
+
+// client is a running client. It keeps TUN device, routes and inner addresses over
+// reconnects; endpoint, sockets and connection are new with each attempt.
+type client struct {
+	cfg    *Config
+	log    *slog.Logger
+	sys    clientSystem
+	roots  *x509.CertPool // nil: those of the system
+	ifaces []string       // in order of preference
+
+	dev    tunDevice
+	writer *tunWriter
+	reader *tunReader
+	router *router
+
+	started time.Time
+	wasUp   bool           // there was a tunnel: errors are no reason to exit any more
+	inner   []netip.Prefix // addresses of the TUN device
+	mtu     int            // of the TUN device
+
+	mu       sync.Mutex
+	hosts    map[string][]netip.Addr // resolved once: with the tunnel's routes in place nobody would answer
+	lastGood candidate
+	current  *tunnel // nil while there is none
+	lastErr  error   // of the latest attempt to connect
+}
+
+// RunClient runs a client until ctx ends, which is no error, or it fails.
+func RunClient(ctx context.Context, cfg *Config, log *slog.Logger) error {
+	sys, err := openClientSystem(cfg, log)
+	if err != nil {
+		return err
+	}
+	return newClient(cfg, log, sys, nil).run(ctx)
+}
+
+func newClient(cfg *Config, log *slog.Logger, sys clientSystem, roots *x509.CertPool) *client {
+	return &client{
+		cfg: cfg, log: log, sys: sys, roots: roots,
+		router:  newRouter(),
+		hosts:   map[string][]netip.Addr{},
+		started: time.Now(),
+	}
+}
+
+func (c *client) run(ctx context.Context) (err error) {
+	defer func() {
+		if cerr := c.sys.close(); cerr != nil {
+			c.log.Error("cannot undo all changes of the system", "error", cerr)
+			err = errors.Join(err, cerr)
+		}
+	}()
+	if c.ifaces, err = c.sys.interfaces(c.cfg.Paths); err != nil {
+		return err
+	}
+	if c.dev, err = c.sys.createTUN(); err != nil {
+		return err
+	}
+	c.reader, c.writer = newTUNReader(c.dev, c.router), newTUNWriter(c.dev, c.log)
+	var pumps sync.WaitGroup
+	stop := make(chan struct{})
+	defer func() {
+		close(stop)
+		c.dev.Close()
+		pumps.Wait()
+	}()
+	control, err := startControl(c.cfg, c.log, c.control)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	pumps.Go(c.reader.run)
+	pumps.Go(func() { c.writer.run(stop) })
+	return c.keepUp(ctx)
+}
+
+// keepUp connects, serves, and connects again.
+func (c *client) keepUp(ctx context.Context) error {
+	defer func() {
+		if c.wasUp {
+			c.log.Info("down", "up_for", time.Since(c.started).Round(time.Second))
+		}
+	}()
+	for {
+		t, err := c.connectRepeatedly(ctx)
+		for t != nil {
+			var next *tunnel
+			if err = c.setUp(t); err == nil {
+				next, err = c.serve(ctx, t)
+			}
+			c.setCurrent(nil)
+			t.close()
+			t = next
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case !c.cfg.Reconnect || !c.wasUp:
+			return err
+		}
+		c.log.Warn("connection lost", "error", err)
+	}
+}
+
+// connectRepeatedly tries to connect, once in each reconnect interval. It returns
+// an error when it is of no use to try again, and when ctx ends.
+func (c *client) connectRepeatedly(ctx context.Context) (*tunnel, error) {
+	for {
+		start := time.Now()
+		t, err := c.connect(ctx)
+		c.mu.Lock()
+		c.lastErr = err
+		c.mu.Unlock()
+		if err == nil {
+			return t, nil
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		if !c.cfg.Reconnect || !c.wasUp && !isPassing(err) {
+			return nil, err
+		}
+		wait := max(0, c.cfg.ReconnectInterval-time.Since(start))
+		c.log.Warn("cannot connect", "error", err, "retry_in", wait.Round(time.Millisecond))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// isPassing reports whether another attempt may succeed by itself.
+func isPassing(err error) bool {
+	code := exitCode(err)
+	return code == ExitUnreachable || code == ExitRefused
+}
+
+// setUp puts a new tunnel into service: addresses, routes, the other paths, packets.
+func (c *client) setUp(t *tunnel) error {
+	if err := c.configure(t); err != nil {
+		return err
+	}
+	c.router.setDefault(t.outlet)
+	c.openPaths(t)
+	c.setCurrent(t)
+	c.wasUp = true
+	c.log.Info("up", "server", t.remote, "interface", c.dev.Name(), "addresses", c.inner, "mtu", c.mtu, "path", t.iface)
+	return nil
+}
+
+func (c *client) setCurrent(t *tunnel) {
+	c.mu.Lock()
+	c.current = t
+	c.mu.Unlock()
+}
+
+// serve keeps a tunnel in service until it ends, with an error, or is replaced by
+// next. While the server is silent a second connection is attempted.
+func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error) {
+	watch := time.NewTicker(watchInterval)
+	defer watch.Stop()
+	var attempt *rescue
+	defer func() { attempt.stop() }()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-t.session.Done():
+			return nil, t.endReason()
+		case <-t.conn.Done():
+			return nil, t.endReason()
+		case <-t.session.Changed():
+			err = c.configure(t)
+		case ev := <-t.events:
+			err = c.handleEvent(t, ev)
+		case <-c.sys.changed():
+			c.openPaths(t)
+		case <-watch.C:
+			switch silent := isSilent(t.conn.Stats().Paths); {
+			case silent && attempt == nil && c.cfg.Reconnect:
+				c.log.Warn("the server does not answer on any path; connecting anew", "server", t.remote)
+				attempt = startRescue(ctx, c.connectRepeatedly)
+			case !silent && attempt != nil:
+				c.log.Info("the server answers again", "server", t.remote)
+				attempt.stop()
+				attempt = nil
+			}
+		case next := <-attempt.result():
+			attempt = nil
+			if next != nil {
+				return next, nil
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// isSilent reports whether all paths wait for an answer for too long.
+func isSilent(paths []quic.PathStats) bool {
+	waiting := false
+	for _, p := range paths {
+		switch {
+		case p.LastReceived == 0:
+			continue // never answered: that may be the path
+		case p.LastReceived < silenceLimit:
+			return false
+		case p.InFlight > 0 || p.Reason != "":
+			waiting = true
+		}
+	}
+	return waiting
+}
+
+// rescue is an attempt to connect beside a connection that is silent.
+type rescue struct {
+	cancel context.CancelFunc
+	c      chan *tunnel
+}
+
+func startRescue(ctx context.Context, connect func(context.Context) (*tunnel, error)) *rescue {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &rescue{cancel: cancel, c: make(chan *tunnel, 1)}
+	go func() {
+		t, _ := connect(ctx) // it has logged why it failed
+		r.c <- t
+	}()
+	return r
+}
+
+// result receives the tunnel, or nil if there will be none. Without a rescue it
+// blocks for ever.
+func (r *rescue) result() <-chan *tunnel {
+	if r == nil {
+		return nil
+	}
+	return r.c
+}
+
+// stop ends the attempt and waits for that.
+func (r *rescue) stop() {
+	if r == nil {
+		return
+	}
+	r.cancel()
+	if t := <-r.c; t != nil {
+		t.close()
+	}
+}
+
+// handleEvent logs what happened to a path and follows changes of the MTU.
+func (c *client) handleEvent(t *tunnel, ev quic.Event) error {
+	switch ev.Kind {
+	case quic.PathUp:
+		if ev.Path == 0 {
+			break // "up" says it
+		}
+		c.log.Info("path up", "path", ev.Label, "id", ev.Path)
+	case quic.PathLost:
+		c.log.Warn("path lost", "path", ev.Label, "id", ev.Path, "reason", ev.Reason)
+	case quic.PathBack:
+		c.log.Info("path back", "path", ev.Label, "id", ev.Path)
+	case quic.MTUChanged:
+		return c.configure(t)
+	}
+	return nil
+}
+
+// configure gives the TUN device the addresses, MTU and routes of a tunnel. What is
+// the same as before is not touched, so that inner connections live on.
+func (c *client) configure(t *tunnel) error {
+	mtu := min(t.session.MTU(), maxMTU)
+	if c.cfg.MTU != 0 {
+		mtu = min(mtu, c.cfg.MTU)
+	}
+	want := slices.DeleteFunc(t.session.Assigned(), func(p netip.Prefix) bool { return p.Addr().Is6() && mtu < minMTU })
+	if len(want) == 0 {
+		return failf(ExitRefused, "the server has withdrawn all addresses")
+	}
+	if len(want) < len(t.session.Assigned()) && !t.noIPv6 {
+		t.noIPv6 = true
+		c.log.Warn("no IPv6 inside the tunnel: the paths carry less than it needs", "mtu", mtu, "needed", minMTU)
+	}
+	if mtu != c.mtu {
+		if err := c.dev.SetMTU(mtu); err != nil {
+			return err
+		}
+		c.mtu = mtu
+	}
+	for _, p := range want {
+		if !slices.Contains(c.inner, p) {
+			if err := c.dev.AddAddress(p); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range c.inner {
+		if !slices.Contains(want, p) {
+			if err := c.dev.RemoveAddress(p); err != nil {
+				return err
+			}
+		}
+	}
+	c.inner = want
+	if err := c.dev.Up(); err != nil {
+		return err
+	}
+	if !c.cfg.ManageRoutes {
+		return nil
+	}
+	if err := c.sys.routeServer(t.iface, t.remote.Addr()); err != nil {
+		return err
+	}
+	return c.sys.routeTunnel(destinations(t.session.Routes(), want))
+}
+
+// destinations are the routes of the server of the IP versions that have an address.
+func destinations(routes []masque.Route, inner []netip.Prefix) []netip.Prefix {
+	var out []netip.Prefix
+	for _, r := range routes {
+		if slices.ContainsFunc(inner, func(p netip.Prefix) bool { return p.Addr().Is4() == r.Start.Is4() }) {
+			out = appendRange(out, r.Start, r.End)
+		}
+	}
+	return out
+}
+
+// appendRange splits the addresses from start to end into prefixes.
+func appendRange(dst []netip.Prefix, start, end netip.Addr) []netip.Prefix {
+	for {
+		p := netip.PrefixFrom(start, start.BitLen())
+		for p.Bits() > 0 {
+			wider, _ := start.Prefix(p.Bits() - 1)
+			if wider.Addr() != start || end.Less(lastAddr(wider)) {
+				break
+			}
+			p = wider
+		}
+		dst = append(dst, p)
+		last := lastAddr(p)
+		if last == end {
+			return dst
+		}
+		start = last.Next()
+	}
+}
+
+// lastAddr is the highest address of a prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/tun"
+)
+
+func (h *host) createTUN() (tunDevice, error) {
+	d, err := tun.Create(h.tunName)
+	if err != nil {
+		return nil, err // a plain return would make a nil *Device a device
+	}
+	return d, nil
+}
+
+func (h *host) listen(addr netip.AddrPort, iface string) (quic.Socket, error) {
+	network := "udp4"
+	if addr.Addr().Is6() {
+		network = "udp6"
+	}
+	s, err := quic.ListenUDP(network, addr, iface)
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return nil, failf(ExitAddressUsed, "UDP %s is in use by another program: stop it, or choose another with --listen", addr)
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return nil, failf(ExitAddressUsed, "UDP %s: this host does not have the address", addr)
+	case errors.Is(err, fs.ErrPermission) && iface == "":
+		return nil, failf(ExitPermission, "UDP %s: no permission: run as root, or choose a port from 1024 on", addr)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, failf(ExitPermission, "interface %s: no permission to use it: run as root or with CAP_NET_RAW", iface)
+	}
+	return s, err
+}
+
+func (h *host) lookup(ctx context.Context, name string) ([]netip.Addr, error) {
+	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap()
+	}
+	return addrs, err
+}

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// ourProtocol marks our routes and rules (rtm_protocol, FRA_PROTOCOL), so that
+	// undoing can never hit those of somebody else. Not assigned by the kernel.
+	ourProtocol = 109
+	// firstTable is where the search for unused routing tables begins. The number
+	// also is the priority of the table's rules: before the main table's 32766.
+	firstTable = 7100
+	lastTable  = 7999
+)
+
+// families in the order in which they are treated everywhere.
+var families = [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6}
+
+// interfaces: without a wish, the one of the default route; "auto" is each
+// interface with a default route.
+func (h *host) interfaces(wanted []string) ([]string, error) {
+	var names []string
+	for _, name := range wanted {
+		if name == "auto" {
+			auto, err := h.defaultInterfaces()
+			if err != nil {
+				return nil, err
+			}
+			for _, a := range auto {
+				if !slices.Contains(names, a) {
+					names = append(names, a)
+				}
+			}
+			continue
+		}
+		if _, err := netlink.LinkByName(name); err != nil {
+			return nil, unknownInterface(name, err)
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(wanted) == 0 {
+		auto, err := h.defaultInterfaces()
+		if err != nil {
+			return nil, err
+		}
+		names = auto[:min(1, len(auto))]
+	}
+	if len(names) == 0 {
+		return nil, failf(ExitInterface, "no interface has a default route: name the links with --path; there are %s", interfaceList())
+	}
+	return names, nil
+}
+
+func unknownInterface(name string, err error) error {
+	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
+		return failf(ExitInterface, "--path: %q: no such interface; there are %s", name, interfaceList())
+	}
+	return fmt.Errorf("interface %s: %w", name, err)
+}
+
+func interfaceList() string {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	var names []string
+	for _, l := range links {
+		if l.Attrs().Flags&net.FlagLoopback == 0 {
+			names = append(names, l.Attrs().Name)
+		}
+	}
+	if len(names) == 0 {
+		return "none but loopback"
+	}
+	return strings.Join(names, ", ")
+}
+
+// defaultInterfaces lists the interfaces with a default route in the main table,
+// lowest metric first, IPv4 before IPv6; not the tunnel itself.
+func (h *host) defaultInterfaces() ([]string, error) {
+	var names []string
+	for _, family := range families {
+		routes, err := routesOf(family, 0, unix.RT_TABLE_MAIN)
+		if err != nil {
+			return nil, err
+		}
+		slices.SortStableFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
+		for _, r := range routes {
+			if prefixOf(r.Dst, family).Bits() != 0 || r.Type != unix.RTN_UNICAST {
+				continue
+			}
+			link, err := netlink.LinkByIndex(r.LinkIndex)
+			if err != nil {
+				continue // gone meanwhile, or a route with several next hops
+			}
+			if n := link.Attrs().Name; n != h.tunName && !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	return names, nil
+}
+
+// routesOf lists the routes of a table (0: all tables) through a link (0: any).
+func routesOf(family, link, table int) ([]netlink.Route, error) {
+	filter := &netlink.Route{LinkIndex: link, Table: table}
+	mask := uint64(netlink.RT_FILTER_TABLE)
+	if link != 0 {
+		mask |= netlink.RT_FILTER_OIF
+	}
+	routes, err := netlink.RouteListFiltered(family, filter, mask)
+	if err != nil {
+		return nil, fmt.Errorf("list routes: %w", err)
+	}
+	return routes, nil
+}
+
+// routePath copies the interface's routes from the main table into a table of its
+// own and adds the rules that select it: by source address, which also lets replies
+// pass a strict rp_filter, and by outgoing interface for sockets that are bound to
+// it before they have a source address.
+func (h *host) routePath(iface string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	link, err := netlink.LinkByName(iface)
+	if err != nil {
+		return unknownInterface(iface, err)
+	}
+	table, err := h.tableOf(iface)
+	if err != nil {
+		return err
+	}
+	var want []change
+	for _, family := range families {
+		ipv6 := family == netlink.FAMILY_V6
+		routes, err := routesOf(family, link.Attrs().Index, unix.RT_TABLE_MAIN)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			if c, ok := pathRoute(r, family, iface, table); ok {
+				want = append(want, c)
+			}
+		}
+		addrs, err := netlink.AddrList(link, family)
+		if err != nil {
+			return fmt.Errorf("addresses of %s: %w", iface, err)
+		}
+		found := false
+		for _, a := range addrs {
+			if ip, _ := netip.AddrFromSlice(a.IP); a.Scope == unix.RT_SCOPE_UNIVERSE {
+				found = true
+				want = append(want, change{Kind: changeRule, Source: ip.Unmap(), IPv6: ipv6, Table: table, Priority: table})
+			}
+		}
+		if found {
+			want = append(want, change{Kind: changeRule, Link: iface, IPv6: ipv6, Table: table, Priority: table})
+		}
+	}
+	return h.sync("path "+iface, want)
+}
+
+// pathRoute is the copy of a route of the main table; not of our own host route,
+// nor of those for link-local and multicast, which the kernel looks up elsewhere.
+func pathRoute(r netlink.Route, family int, iface string, table int) (change, bool) {
+	dst := prefixOf(r.Dst, family)
+	if r.Protocol == ourProtocol || r.Type != unix.RTN_UNICAST || dst.Addr().IsLinkLocalUnicast() || dst.Addr().IsMulticast() {
+		return change{}, false
+	}
+	c := change{Kind: changeRoute, Dst: dst, Link: iface, Table: table}
+	c.Gateway = addrOf(r.Gw)
+	c.Source = addrOf(r.Src)
+	c.OnLink = r.Flags&int(netlink.FLAG_ONLINK) != 0
+	return c, true
+}
+
+// tableOf returns the routing table of a path, an unused one at first.
+func (h *host) tableOf(iface string) (int, error) {
+	if t := h.tables[iface]; t != 0 {
+		return t, nil
+	}
+	used := map[int]bool{}
+	for _, t := range h.tables {
+		used[t] = true
+	}
+	for _, family := range families {
+		routes, err := routesOf(family, 0, unix.RT_TABLE_UNSPEC)
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range routes {
+			used[r.Table] = true
+		}
+		rules, err := netlink.RuleList(family)
+		if err != nil {
+			return 0, fmt.Errorf("list rules: %w", err)
+		}
+		for _, r := range rules {
+			used[r.Table], used[r.Priority] = true, true
+		}
+	}
+	for t := firstTable; t <= lastTable; t++ {
+		if !used[t] {
+			h.tables[iface] = t
+			return t, nil
+		}
+	}
+	return 0, fmt.Errorf("no routing table between %d and %d is free", firstTable, lastTable)
+}
+
+// routeServer adds a host route by the gateway that the interface uses for server.
+// A server in the interface's own network needs none.
+func (h *host) routeServer(iface string, server netip.Addr) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	link, err := netlink.LinkByName(iface)
+	if err != nil {
+		return unknownInterface(iface, err)
+	}
+	family := netlink.FAMILY_V4
+	if server.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	routes, err := routesOf(family, link.Attrs().Index, unix.RT_TABLE_MAIN)
+	if err != nil {
+		return err
+	}
+	best := -1
+	var via netlink.Route
+	for _, r := range routes {
+		dst := prefixOf(r.Dst, family)
+		if r.Protocol != ourProtocol && dst.Contains(server) && dst.Bits() > best {
+			best, via = dst.Bits(), r
+		}
+	}
+	if best < 0 {
+		return fmt.Errorf("interface %s has no route to the server %s", iface, server)
+	}
+	if best > 0 && via.Gw == nil {
+		return h.sync("server", nil)
+	}
+	return h.sync("server", []change{{
+		Kind:    changeRoute,
+		Dst:     netip.PrefixFrom(server, server.BitLen()),
+		Gateway: addrOf(via.Gw),
+		OnLink:  via.Flags&int(netlink.FLAG_ONLINK) != 0,
+		Link:    iface,
+		Table:   unix.RT_TABLE_MAIN,
+	}})
+}
+
+// routeTunnel: a default route becomes two halves, which go before the default
+// route without touching it, and behind which the routes of the LAN stay in force.
+func (h *host) routeTunnel(dests []netip.Prefix) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var want []change
+	for _, d := range dests {
+		for _, half := range halves(d) {
+			want = append(want, change{Kind: changeRoute, Dst: half, Link: h.tunName, Table: unix.RT_TABLE_MAIN})
+		}
+	}
+	return h.sync("tunnel", want)
+}
+
+// halves splits a default route in two and leaves others whole.
+func halves(p netip.Prefix) []netip.Prefix {
+	switch p {
+	case netip.PrefixFrom(netip.IPv4Unspecified(), 0):
+		return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/1"), netip.MustParsePrefix("128.0.0.0/1")}
+	case netip.PrefixFrom(netip.IPv6Unspecified(), 0):
+		return []netip.Prefix{netip.MustParsePrefix("::/1"), netip.MustParsePrefix("8000::/1")}
+	}
+	return []netip.Prefix{p}
+}
+
+func addRoute(c change) error {
+	link, err := netlink.LinkByName(c.Link)
+	if err != nil {
+		return err
+	}
+	return netlink.RouteAdd(netlinkRoute(c, link))
+}
+
+func removeRoute(c change) error {
+	link, err := netlink.LinkByName(c.Link)
+	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
+		return nil // and its routes with it
+	}
+	if err != nil {
+		return err
+	}
+	if err := netlink.RouteDel(netlinkRoute(c, link)); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+func netlinkRoute(c change, link netlink.Link) *netlink.Route {
+	r := &netlink.Route{
+		LinkIndex: link.Attrs().Index,
+		Dst:       ipNet(c.Dst),
+		Gw:        c.Gateway.AsSlice(),
+		Src:       c.Source.AsSlice(),
+		Table:     c.Table,
+		Protocol:  ourProtocol,
+	}
+	if !c.Gateway.IsValid() && c.Dst.Addr().Is4() {
+		r.Scope = unix.RT_SCOPE_LINK
+	}
+	if c.OnLink {
+		r.Flags = int(netlink.FLAG_ONLINK)
+	}
+	return r
+}
+
+func addRule(c change) error { return netlink.RuleAdd(netlinkRule(c)) }
+
+func removeRule(c change) error {
+	err := netlink.RuleDel(netlinkRule(c))
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil
+	}
+	return err
+}
+
+func netlinkRule(c change) *netlink.Rule {
+	r := netlink.NewRule()
+	r.Family = netlink.FAMILY_V4
+	if c.IPv6 {
+		r.Family = netlink.FAMILY_V6
+	}
+	r.Table, r.Priority, r.Protocol, r.OifName = c.Table, c.Priority, ourProtocol, c.Link
+	if c.Source.IsValid() {
+		r.Src = ipNet(netip.PrefixFrom(c.Source, c.Source.BitLen()))
+	}
+	return r
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// prefixOf is the destination of a route; none stands for the default route.
+func prefixOf(n *net.IPNet, family int) netip.Prefix {
+	if n == nil {
+		if family == netlink.FAMILY_V6 {
+			return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		return netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+	}
+	bits, _ := n.Mask.Size()
+	return netip.PrefixFrom(addrOf(n.IP), bits)
+}
+
+func addrOf(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}

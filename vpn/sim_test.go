@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/quictest"
+	"github.com/mqvpn/mqvpn/tun/tuntest"
+)
+
+// simServerAddr is where the server of a simulation listens.
+var simServerAddr = netip.MustParseAddrPort("203.0.113.1:443")
+
+// sim is a simulated network with one server and clients, in a synctest bubble.
+type sim struct {
+	t     *testing.T
+	net   *quictest.Net
+	roots *x509.CertPool
+	pin   []byte
+	dir   string
+	users []User
+	log   io.Writer
+}
+
+// simulate runs a test in a bubble. The certificate is made for the time in there.
+func simulate(t *testing.T, users int, f func(t *testing.T, s *sim)) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		s := &sim{t: t, net: quictest.NewNet(1), roots: x509.NewCertPool(), dir: dir, log: t.Output()}
+		defer s.net.Close()
+		for i := range users {
+			s.users = append(s.users, User{fmt.Sprintf("user%d", i), fmt.Sprintf("key%d", i)})
+		}
+		s.roots, s.pin = s.newCertificate("203.0.113.1", time.Now())
+		f(t, s)
+	})
+}
+
+// newCertificate puts a certificate in place of the server's.
+func (s *sim) newCertificate(host string, now time.Time) (*x509.CertPool, []byte) {
+	certPEM, keyPEM, pin, err := selfSigned(host, now)
+	must(s.t, err)
+	must(s.t, os.WriteFile(filepath.Join(s.dir, "c"), certPEM, 0o600))
+	must(s.t, os.WriteFile(filepath.Join(s.dir, "k"), keyPEM, 0o600))
+	block, _ := pem.Decode(certPEM)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	must(s.t, err)
+	roots := x509.NewCertPool()
+	roots.AddCert(cert)
+	return roots, pin[:]
+}
+
+// simHost stands for the system of one host.
+type simHost struct {
+	sim   *sim
+	dev   *tuntest.Device
+	addrs map[string]netip.Addr // of interfaces
+
+	mu     sync.Mutex
+	routes []netip.Prefix
+	closed bool
+}
+
+func (s *sim) newHost(name string) *simHost {
+	return &simHost{sim: s, dev: tuntest.New(name), addrs: map[string]netip.Addr{}}
+}
+
+func (h *simHost) createTUN() (tunDevice, error) { return h.dev, nil }
+
+func (h *simHost) listen(addr netip.AddrPort, iface string) (quic.Socket, error) {
+	if iface != "" {
+		addr = netip.AddrPortFrom(h.addrs[iface], addr.Port())
+	}
+	return h.sim.net.Socket(addr, 1500), nil
+}
+
+func (h *simHost) close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed, h.routes = true, nil
+	return nil
+}
+
+func (h *simHost) interfaces(wanted []string) ([]string, error) {
+	for _, w := range wanted {
+		if !h.addrs[w].IsValid() {
+			return nil, failf(ExitInterface, "no interface %s", w)
+		}
+	}
+	return wanted, nil
+}
+
+func (h *simHost) lookup(context.Context, string) ([]netip.Addr, error) {
+	return []netip.Addr{simServerAddr.Addr()}, nil
+}
+
+func (h *simHost) routePath(string) error               { return nil }
+func (h *simHost) routeServer(string, netip.Addr) error { return nil }
+func (h *simHost) changed() <-chan struct{}             { return nil }
+func (h *simHost) enableNAT([]netip.Prefix) error       { return nil }
+func (h *simHost) enableForwarding([]netip.Prefix) error {
+	return nil
+}
+
+func (h *simHost) routeTunnel(dests []netip.Prefix) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.routes = dests
+	return nil
+}
+
+// tunnelRoutes are the destinations that go into the tunnel.
+func (h *simHost) tunnelRoutes() []netip.Prefix {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.routes)
+}
+
+func (h *simHost) isClosed() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.closed
+}
+
+// simProgram is a running client or server.
+type simProgram struct {
+	*simHost
+	t    *testing.T
+	stop context.CancelFunc
+	done chan struct{}
+	err  error
+}
+
+func (s *sim) start(h *simHost, run func(context.Context) error) *simProgram {
+	ctx, cancel := context.WithCancel(s.t.Context())
+	p := &simProgram{simHost: h, t: s.t, stop: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.err = run(ctx)
+	}()
+	synctest.Wait() // a server listens now
+	return p
+}
+
+// end stops a program and waits for it.
+func (p *simProgram) end() error {
+	p.stop()
+	<-p.done
+	return p.err
+}
+
+func (s *sim) logger(name string) *slog.Logger {
+	h := slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelInfo})
+	return slog.New(h).With("host", name)
+}
+
+func (s *sim) serverConfig() *Config {
+	cfg := defaultConfig(ModeServer)
+	cfg.Listen = []netip.AddrPort{simServerAddr}
+	cfg.Subnet6 = pfx("fd00::/64")
+	cfg.CertFile, cfg.KeyFile = filepath.Join(s.dir, "c"), filepath.Join(s.dir, "k")
+	cfg.Users, cfg.Control = s.users, "off"
+	return cfg
+}
+
+func (s *sim) startServer(edit func(*Config)) *simProgram {
+	cfg := s.serverConfig()
+	if edit != nil {
+		edit(cfg)
+	}
+	h := s.newHost("server")
+	return s.start(h, newServer(cfg, s.logger("server"), h).run)
+}
+
+// simClient is a client with two links.
+type simClient struct {
+	*simProgram
+	links [2][2]*quictest.Link // per interface: to and from the server
+}
+
+var simLinks = [2]quictest.LinkConfig{
+	{Rate: 50e6, Delay: 10 * time.Millisecond, QueueBytes: 300_000},
+	{Rate: 50e6, Delay: 25 * time.Millisecond, QueueBytes: 300_000},
+}
+
+// newClient joins a client to the server; number 0 to 9, each with its own links.
+func (s *sim) newClientHost(number int) (*simHost, [2][2]*quictest.Link) {
+	h := s.newHost(fmt.Sprintf("client%d", number))
+	var links [2][2]*quictest.Link
+	for i, cfg := range simLinks {
+		a := netip.AddrFrom4([4]byte{10, byte(i + 1), byte(number), 2})
+		h.addrs[fmt.Sprintf("if%d", i)] = a
+		links[i][0], links[i][1] = s.net.AddLink(a.String(), simServerAddr.Addr().String(), cfg)
+	}
+	return h, links
+}
+
+func (s *sim) startClient(number int, edit func(*Config)) *simClient {
+	h, links := s.newClientHost(number)
+	return &simClient{s.runClient(h, number, edit), links}
+}
+
+func (s *sim) runClient(h *simHost, number int, edit func(*Config)) *simProgram {
+	cfg := defaultConfig(ModeClient)
+	cfg.Servers = []ServerAddr{{simServerAddr.Addr().String(), simServerAddr.Port()}}
+	cfg.Paths, cfg.Control = []string{"if0", "if1"}, "off"
+	cfg.AuthKey = s.users[number].Key
+	if edit != nil {
+		edit(cfg)
+	}
+	return s.start(h, newClient(cfg, s.logger(h.dev.Name()), h, s.roots).run)
+}
+
+// waitUp waits until the client's TUN device has its addresses.
+func (p *simProgram) waitUp(limit time.Duration) []netip.Prefix {
+	p.t.Helper()
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		select {
+		case <-p.done:
+			p.t.Fatalf("ended instead of coming up: %v", p.err)
+		default:
+		}
+		if addrs := p.dev.Addresses(); len(p.tunnelRoutes()) > 0 && len(addrs) > 0 {
+			return addrs
+		}
+	}
+	p.t.Fatalf("not up after %v", limit)
+	return nil
+}
+
+// send puts a packet into the TUN device of from and waits for it at that of to.
+func send(t *testing.T, from, to *simHost, pkt []byte) bool {
+	t.Helper()
+	if !from.dev.Inject(pkt) {
+		t.Fatal("TUN device takes no packet")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	for {
+		got, err := to.dev.Receive(ctx)
+		if err != nil {
+			return false
+		}
+		if slices.Equal(got, pkt) {
+			return true
+		}
+	}
+}
+
+func wantPassed(t *testing.T, from, to *simHost, pkt []byte) {
+	t.Helper()
+	if !send(t, from, to, pkt) {
+		t.Errorf("packet lost: % x", pkt)
+	}
+}
+
+func TestTunnelEndToEnd(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		server := s.startServer(nil)
+		client := s.startClient(0, nil)
+		addrs := client.waitUp(time.Second)
+		if !slices.Equal(addrs, []netip.Prefix{pfx("10.0.0.2/32"), pfx("fd00::2/128")}) {
+			t.Errorf("inner addresses %v", addrs)
+		}
+		if !slices.Equal(client.tunnelRoutes(), everywhere) {
+			t.Errorf("routes into the tunnel %v", client.tunnelRoutes())
+		}
+		mtu, _ := client.dev.MTU()
+		if mtu != 1440 {
+			t.Errorf("MTU %d, want 1440: 1500 less what QUIC adds", mtu)
+		}
+		for _, pair := range [][2]string{{"10.0.0.2", "192.0.2.9"}, {"fd00::2", "2001:db8::9"}} {
+			there := ipPacket(pair[0], pair[1], protoUDP, udp(1000, 2000, "there"))
+			back := ipPacket(pair[1], pair[0], protoUDP, udp(2000, 1000, "back"))
+			wantPassed(t, client.simHost, server.simHost, there)
+			wantPassed(t, server.simHost, client.simHost, back)
+		}
+		// A packet as large as the MTU passes, a larger one is answered by ICMP.
+		overhead := len(ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "")))
+		wantPassed(t, client.simHost, server.simHost,
+			ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, string(make([]byte, mtu-overhead)))))
+		client.dev.Inject(ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, string(make([]byte, mtu-overhead+1)))))
+		answer, err := client.dev.Receive(t.Context())
+		if err != nil || answer[9] != 1 || answer[20] != 3 || answer[21] != 4 {
+			t.Errorf("answer to a packet that is too large: % x, %v", answer, err)
+		}
+		// The second path is used when the first one is cut.
+		client.links[0][0].SetBlackhole(true)
+		client.links[0][1].SetBlackhole(true)
+		time.Sleep(2 * time.Second)
+		wantPassed(t, client.simHost, server.simHost, ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "cut")))
+
+		if err := client.end(); err != nil {
+			t.Errorf("client: %v", err)
+		}
+		if err := server.end(); err != nil {
+			t.Errorf("server: %v", err)
+		}
+		if !client.isClosed() || !server.isClosed() {
+			t.Error("changes of the system were not undone")
+		}
+	})
+}
+
+// TestReconnectKeepsInnerAddress kills the server, without a word to the client,
+// and starts another one.
+func TestReconnectKeepsInnerAddress(t *testing.T) {
+	for _, outage := range []time.Duration{500 * time.Millisecond, 20 * time.Second} {
+		simulate(t, 3, func(t *testing.T, s *sim) {
+			server := s.startServer(nil)
+			client := s.startClient(1, nil)
+			before := client.waitUp(time.Second)
+			time.Sleep(time.Second)
+			for _, l := range client.links {
+				l[1].SetBlackhole(true)
+			}
+			server.end()
+			time.Sleep(outage)
+			for _, l := range client.links {
+				l[1].SetBlackhole(false)
+			}
+			server = s.startServer(nil)
+			pkt := ipPacket("10.0.0.3", "192.0.2.9", protoUDP, udp(1, 2, "again"))
+			start, back := time.Now(), false
+			for !back && time.Since(start) < 6*time.Second { // the reconnect interval + 1 s
+				back = send(t, client.simHost, server.simHost, pkt)
+			}
+			if !back {
+				t.Errorf("outage of %v: client not back after %v", outage, time.Since(start))
+			}
+			if after := client.dev.Addresses(); !slices.Equal(before, after) || before[0] != pfx("10.0.0.3/32") {
+				t.Errorf("inner addresses %v, before %v", after, before)
+			}
+			select {
+			case <-client.dev.Closed():
+				t.Error("the TUN device was closed")
+			default:
+			}
+			if client.isClosed() || !slices.Equal(client.tunnelRoutes(), everywhere) {
+				t.Error("routes were lost")
+			}
+			client.end()
+			server.end()
+		})
+	}
+}
+
+// TestThreeClients: each with its own addresses; what another's address is on is
+// dropped and counted; traffic between clients goes by the server's kernel.
+func TestThreeClients(t *testing.T) {
+	simulate(t, 3, func(t *testing.T, s *sim) {
+		h := s.newHost("server")
+		srv := newServer(s.serverConfig(), s.logger("server"), h)
+		server := s.start(h, srv.run)
+		var clients []*simClient
+		for i := range 3 {
+			clients = append(clients, s.startClient(i, nil))
+		}
+		for i, c := range clients {
+			addrs := c.waitUp(2 * time.Second)
+			if addrs[0].Addr() != netip.AddrFrom4([4]byte{10, 0, 0, byte(i + 2)}) {
+				t.Errorf("client %d has %v", i, addrs)
+			}
+		}
+		for i, c := range clients {
+			own := fmt.Sprintf("10.0.0.%d", i+2)
+			wantPassed(t, c.simHost, server.simHost, ipPacket(own, "192.0.2.9", protoUDP, udp(1, 2, own)))
+			wantPassed(t, server.simHost, c.simHost, ipPacket("192.0.2.9", own, protoUDP, udp(2, 1, own)))
+		}
+		between := ipPacket("10.0.0.2", "10.0.0.4", protoUDP, udp(1, 2, "hello"))
+		wantPassed(t, clients[0].simHost, server.simHost, between) // into the kernel
+		wantPassed(t, server.simHost, clients[2].simHost, between) // and out of it
+		if send(t, server.simHost, clients[2].simHost, ipPacket("192.0.2.9", "10.0.0.99", protoUDP, udp(1, 2, "nobody"))) {
+			t.Error("a packet to nobody was delivered")
+		}
+		st := srv.stats()
+		if st.Count != 3 || st.Dropped["no_client"] != 1 {
+			t.Errorf("statistics %+v", st)
+		}
+		for _, c := range clients {
+			c.end()
+		}
+		server.end()
+	})
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"context"
+	"net/netip"
+
+	"github.com/mqvpn/mqvpn/quic"
+)
+
+// tunDevice is a TUN interface: that of package tun, or the fake of tuntest.
+type tunDevice interface {
+	Name() string
+	MTU() (int, error)
+	SetMTU(mtu int) error
+	AddAddress(netip.Prefix) error
+	RemoveAddress(netip.Prefix) error
+	Up() error
+	Read(bufs [][]byte, sizes []int, offset int) (int, error)
+	Write(bufs [][]byte, offset int) (int, error)
+	BatchSize() int
+	Close() error
+}
+
+// system is what client and server need of the host that they run on. There are
+// two: the Linux host, and a simulated one in the tests. Methods may be called by any
+// goroutine.
+type system interface {
+	// createTUN makes the tunnel interface.
+	createTUN() (tunDevice, error)
+	// listen opens a UDP socket at addr, bound to a network interface if one is named.
+	listen(addr netip.AddrPort, iface string) (quic.Socket, error)
+	// close takes back all changes of routes, rules, nftables and sysctls.
+	close() error
+}
+
+// clientSystem is what a client needs. A change that is in force already is made
+// again where the kernel lost it, so the calls can be repeated at any time.
+type clientSystem interface {
+	system
+	// interfaces turns what --path names into the interfaces that exist.
+	interfaces(wanted []string) ([]string, error)
+	// lookup resolves a host name.
+	lookup(ctx context.Context, host string) ([]netip.Addr, error)
+	// routePath lets packets of the interface's own addresses and of sockets bound
+	// to it leave through it, whatever the main routing table says.
+	routePath(iface string) error
+	// routeServer keeps the way to the server out of the tunnel.
+	routeServer(iface string, server netip.Addr) error
+	// routeTunnel sends these destinations, and no others, into the tunnel.
+	routeTunnel(dests []netip.Prefix) error
+	// changed receives a value some time after interfaces, addresses or routes have
+	// changed.
+	changed() <-chan struct{}
+}
+
+// serverSystem is what a server needs.
+type serverSystem interface {
+	system
+	// enableNAT forwards the clients' traffic with the host's own addresses.
+	enableNAT(pools []netip.Prefix) error
+	// enableForwarding lets the host forward packets of these pools' families.
+	enableForwarding(pools []netip.Prefix) error
+}
