@@ -25,11 +25,10 @@ func TestDatagramAllocs(t *testing.T) {
 	for _, paths := range []int{1, 2} {
 		for _, size := range pumpSizes {
 			t.Run(fmt.Sprintf("paths=%d/size=%d", paths, size), func(t *testing.T) {
-				p, l := newPump(t, paths), newPumpLoad(packets, size)
+				p := newPump(t, paths)
+				p.client.load, p.server.load = newPumpLoad(packets, size), newPumpLoad(packets, size)
 				run := func() {
 					for range ticks {
-						l.send(p.client.c)
-						l.send(p.server.c)
 						p.step()
 					}
 				}

@@ -35,7 +35,8 @@ type pumpEnd struct {
 	ms      []udpio.Received // as of a socket's reader
 	touched []*Conn
 	sink    pumpSink
-	busy    time.Duration // CPU time of reading and turns
+	load    *pumpLoad     // sent at each tick; nil: nothing
+	busy    time.Duration // CPU time of all that follows from step
 }
 
 // pumpSink counts the datagrams that are received.
@@ -185,6 +186,9 @@ func (p *pump) step() {
 // step does what the readers and the loop do.
 func (end *pumpEnd) step(now instant) {
 	start := cpuTime()
+	if end.load != nil {
+		end.load.send(end.c)
+	}
 	for _, es := range end.sockets {
 		for {
 			n, _ := es.ReadBatch(end.ms)
