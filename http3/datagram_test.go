@@ -86,6 +86,9 @@ func TestDatagrams(t *testing.T) {
 			t.Fatal(err)
 		}
 		st := <-streams
+		if first.id == s.id { // R9114-4.1-1
+			t.Error("two requests on a stream")
+		}
 		s.SetDatagramHandler(&toClient)
 		if n := s.MaxDatagramSize(); n < 1100 || n != client.MaxDatagramPayload()-1 {
 			t.Errorf("MaxDatagramSize is %d", n)

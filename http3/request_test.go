@@ -270,6 +270,38 @@ func TestCancelledRequest(t *testing.T) { // R9114-4.1.1-3
 	})
 }
 
+// TestTunnelEnd: a tunnel ends in order or by a reset, seen as such.
+func TestTunnelEnd(t *testing.T) { // R9220-3-3
+	withConns(t, func(t *testing.T, client, server *quic.Conn) {
+		ends := make(chan error, 1)
+		go (&Server{Handler: func(_ *Request, st *RequestStream) {
+			st.WriteResponse(&Response{Status: 200})
+			_, err := io.Copy(io.Discard, st)
+			ends <- err
+		}}).Serve(server)
+		c, err := NewClientConn(t.Context(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, reset := range []bool{false, true} {
+			_, s, err := c.Do(t.Context(), connectIP())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if reset {
+				s.Cancel(ErrRequestCancelled)
+			} else {
+				s.Close()
+			}
+			err = <-ends
+			e, ok := errors.AsType[*quic.StreamError](err)
+			if ok != reset || ok && ErrorCode(e.Code) != ErrRequestCancelled || !ok && err != nil {
+				t.Errorf("reset %v: %v", reset, err)
+			}
+		}
+	})
+}
+
 // TestExtendedConnectNeedsSetting: no extended CONNECT before the server's SETTINGS
 // allow it.
 func TestExtendedConnectNeedsSetting(t *testing.T) { // R8441-3-2

@@ -18,22 +18,26 @@ const maxPendingRequests = 64
 type config struct {
 	s *Session
 
+	// writeMu is held over a change of what the peer is told and the write of the
+	// capsule that tells it, so that capsules leave in the order of the changes. It
+	// is taken before mu.
+	writeMu   sync.Mutex
+	requestID uint64 // of our last address request
+
 	mu sync.Mutex
 
 	// From the peer.
-	settled  bool // a datagram has come: capsules are not merged any more
-	assigned []netip.Prefix
-	routes   []Route
-	gotAddrs bool
-	gotRts   bool
+	settled     bool // a datagram has come: capsules are not merged any more
+	assigned    []netip.Prefix
+	hasAssigned bool // an ADDRESS_ASSIGN capsule has come
+	routes      []Route
+	hasRoutes   bool // a ROUTE_ADVERTISEMENT capsule has come
 
-	// To the peer. writeMu keeps capsules in the order of the states they tell.
-	writeMu   sync.Mutex
-	given     []address
-	gave      bool // AssignAddresses was called
-	extra     []netip.Prefix
-	pending   []address // requests of the peer without an answer
-	requestID uint64    // last used
+	// To the peer.
+	given   []address
+	gave    bool           // AssignAddresses was called
+	allowed []netip.Prefix // see SetAllowedSources
+	pending []address      // requests of the peer without an answer
 }
 
 func (c *config) init(s *Session) {
@@ -47,17 +51,17 @@ func (c *config) init(s *Session) {
 // those that were configured otherwise.
 func (c *config) updatePolicyLocked() {
 	p := new(policy)
-	if !c.s.client || c.gave || c.extra != nil {
-		p.peerSources = make(prefixSet, 0, len(c.given)+len(c.extra))
+	if !c.s.client || c.gave || c.allowed != nil {
+		p.peerSources = make(prefixSet, 0, len(c.given)+len(c.allowed))
 		for _, a := range c.given {
 			p.peerSources = append(p.peerSources, a.prefix)
 		}
-		p.peerSources = append(p.peerSources, c.extra...)
+		p.peerSources = append(p.peerSources, c.allowed...)
 	}
-	if c.gotAddrs {
+	if c.hasAssigned {
 		p.ours = append(prefixSet{}, c.assigned...)
 	}
-	if c.gotRts {
+	if c.hasRoutes {
 		p.routes = newRouteTable(c.routes)
 	}
 	c.s.policy.Store(p)
@@ -107,7 +111,7 @@ func (c *config) handleAddressAssign(b []byte) error {
 	if !c.settled {
 		prefixes = merge(c.assigned, prefixes, func(p netip.Prefix) bool { return p.Addr().Is4() })
 	}
-	c.assigned, c.gotAddrs = prefixes, true
+	c.assigned, c.hasAssigned = prefixes, true
 	c.updatePolicyLocked()
 	c.mu.Unlock()
 	c.notify()
@@ -125,7 +129,7 @@ func (c *config) handleRouteAdvertisement(b []byte) error {
 		routes = merge(c.routes, routes, func(r Route) bool { return r.Start.Is4() })
 		slices.SortFunc(routes, compareRoutes)
 	}
-	c.routes, c.gotRts = routes, true
+	c.routes, c.hasRoutes = routes, true
 	c.updatePolicyLocked()
 	c.mu.Unlock()
 	c.notify()
@@ -263,7 +267,7 @@ func (s *Session) SetAllowedSources(prefixes []netip.Prefix) {
 	c := &s.config
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.extra = append([]netip.Prefix{}, prefixes...)
+	c.allowed = append([]netip.Prefix{}, prefixes...)
 	c.updatePolicyLocked()
 }
 

@@ -354,6 +354,22 @@ func TestReceivedPackets(t *testing.T) { // R9484-7.2-5
 	})
 }
 
+// TestICMPFromAnywhere: a client takes ICMP errors from hosts that it could not
+// send to.
+func TestICMPFromAnywhere(t *testing.T) { // R9484-7.2.1-2
+	withRawServer(t, func(t *testing.T, st *http3.RequestStream, s *Session, got *packets) {
+		capsule(t, st, 1, "00 04 0a090002 20")
+		capsule(t, st, 3, "04 01000000 01ffffff 11") // 1.0.0.0/8, UDP
+		settle()
+		unreachable := appendICMPError(nil, packet4("10.9.0.2", "203.0.113.9", 100), icmpNoRoute, 0)
+		sendDatagram(st, "\x00", unreachable)
+		settle()
+		if p := got.take(); len(p) != 1 || p[0] != string(unreachable) {
+			t.Errorf("got %x", p)
+		}
+	})
+}
+
 // TestICMPForUnsent: Send answers what it cannot carry.
 func TestICMPForUnsent(t *testing.T) { // R9484-7.2.1-1
 	withTunnel(t, func(t *testing.T, tun *tunnel) {
@@ -499,8 +515,8 @@ func receiverForTest() (*receiver, []byte) {
 	return &receiver{s: s, h: discard{}}, append([]byte{0}, packet4("10.9.0.2", "1.1.1.1", 1300)...)
 }
 
-// TestPacketAllocs: the checks of a packet allocate nothing in either direction.
-func TestPacketAllocs(t *testing.T) {
+// TestCheckAllocs: the checks of a packet allocate nothing in either direction.
+func TestCheckAllocs(t *testing.T) {
 	r, d := receiverForTest()
 	if n := testing.AllocsPerRun(100, func() {
 		r.HandleDatagram(d)
