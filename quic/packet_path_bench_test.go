@@ -132,4 +132,7 @@ func BenchmarkDatagramQueue(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed())/float64(b.N*len(bufs)), "ns/datagram")
+	for _, d := range bufs {
+		d.Release()
+	}
 }
