@@ -155,9 +155,13 @@ func (c *Conn) empty() bool { return len(c.w.buf) == c.hdrLen }
 
 // endPacket seals the packet begun and adds it to the batch. It returns its size.
 func (c *Conn) endPacket(now instant, p *pathState, to tuple, flags sentFlags) int {
-	w := &c.w
+	return c.endPacketFrom(now, p, to, flags, c.w.buf[c.hdrLen:])
+}
+
+// endPacketFrom is endPacket for frames that are elsewhere than behind the header.
+func (c *Conn) endPacketFrom(now instant, p *pathState, to tuple, flags sentFlags, frames []byte) int {
 	pn := p.space.next
-	pkt := c.appKeys.write.seal(&c.seal, w.buf, c.hdrLen, pnLen, c.nonceID(p), uint64(pn))
+	pkt := c.appKeys.write.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
 	c.appKeys.sealed++
 	c.appKeys.sentPhase = true
 	c.packetBuilt(now, p, appSpace, len(pkt), flags)
@@ -365,14 +369,21 @@ func (c *Conn) writeDatagrams(now instant, p *pathState) int {
 	if seg != 0 && total < seg && seg-total <= padWithin {
 		c.w.padTo(len(c.w.buf) + seg - total)
 	}
+	c.dgramBufs = bufs
+	c.datagramsSent += uint64(len(bufs))
+	p.stats.datagramsSent += uint64(len(bufs))
+	if len(bufs) == 1 && c.empty() {
+		// Sealing is the copy.
+		n := c.endPacketFrom(now, p, p.tuple, 0, c.w.loneDatagram(bufs[0]))
+		bufs[0].Release()
+		bufs[0] = nil
+		return n
+	}
 	for i, b := range bufs {
 		c.w.appendDatagram(b.Bytes(), i == len(bufs)-1)
 		b.Release()
 		bufs[i] = nil
 	}
-	c.datagramsSent += uint64(len(bufs))
-	p.stats.datagramsSent += uint64(len(bufs))
-	c.dgramBufs = bufs
 	return c.endPacket(now, p, p.tuple, 0)
 }
 

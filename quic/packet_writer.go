@@ -210,26 +210,26 @@ func (w *packetWriter) appendStreamsBlocked(v *sentVal, t streamType, limit uint
 // appendDatagram appends DATAGRAM. With last set it has no length, and must be the
 // last frame of the packet, not even followed by PADDING.
 func (w *packetWriter) appendDatagram(data []byte, last bool) bool {
-	if !w.appendDatagramHeader(len(data), last) {
-		return false
-	}
-	w.buf = append(w.buf, data...)
-	return true
-}
-
-// appendDatagramHeader is appendDatagram without the n bytes of data, for which
-// there is room: the caller seals them into the packet from where they are.
-func (w *packetWriter) appendDatagramHeader(n int, last bool) bool {
-	length := n
+	length := len(data)
 	if last {
 		length = -1
 	}
-	if wire.SizeDatagramHeader(length)+n > w.avail() {
+	if wire.SizeDatagramHeader(length)+len(data) > w.avail() {
 		return false
 	}
 	w.buf = wire.AppendDatagramHeader(w.buf, length)
+	w.buf = append(w.buf, data...)
 	w.elicit()
 	return true
+}
+
+// loneDatagram makes of b the only frame of the packet, for which there is room, in
+// the headroom of b. The frame is not copied: it is to be sealed from there.
+func (w *packetWriter) loneDatagram(b *PacketBuf) (frame []byte) {
+	w.elicit()
+	frame = b.Prepend(wire.SizeDatagramHeader(-1))
+	wire.AppendDatagramHeader(frame[:0], -1)
+	return frame
 }
 
 func (w *packetWriter) appendNewToken(v *sentVal, token []byte) bool {
