@@ -186,6 +186,7 @@ func (c *client) setCurrent(t *tunnel) {
 func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error) {
 	watch := time.NewTicker(watchInterval)
 	defer watch.Stop()
+	var quiet silence
 	var attempt *rescue
 	defer func() { attempt.stop() }()
 	for {
@@ -193,9 +194,14 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		case <-t.session.Done():
-			return nil, t.endReason()
+			return attempt.takeOver(ctx), t.endReason()
 		case <-t.conn.Done():
-			return nil, t.endReason()
+			return attempt.takeOver(ctx), t.endReason()
+		case next := <-attempt.result():
+			attempt = nil
+			if next != nil {
+				return next, nil
+			}
 		case <-t.session.Changed():
 			err = c.configure(t)
 		case ev := <-t.events:
@@ -203,7 +209,7 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 		case <-c.sys.changed():
 			c.openPaths(t)
 		case <-watch.C:
-			switch silent := isSilent(t.conn.Stats().Paths); {
+			switch silent := quiet.update(time.Now(), t.conn.Stats().Paths); {
 			case silent && attempt == nil && c.cfg.Reconnect:
 				c.log.Warn("the server does not answer on any path; connecting anew", "server", t.remote)
 				attempt = startRescue(ctx, c.connectRepeatedly)
@@ -212,11 +218,6 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 				attempt.stop()
 				attempt = nil
 			}
-		case next := <-attempt.result():
-			attempt = nil
-			if next != nil {
-				return next, nil
-			}
 		}
 		if err != nil {
 			return nil, err
@@ -224,20 +225,30 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 	}
 }
 
-// isSilent reports whether all paths wait for an answer for too long.
-func isSilent(paths []quic.PathStats) bool {
+// silence notices that a server leaves packets unanswered.
+type silence struct {
+	since time.Time // when all paths began to wait; zero while they do not
+}
+
+// update is called every watchInterval and reports whether the server is silent: all
+// paths have waited for an answer for silenceLimit. A path that has nothing in
+// flight waits for nothing; one that never answered may be the path's fault.
+func (s *silence) update(now time.Time, paths []quic.PathStats) bool {
 	waiting := false
 	for _, p := range paths {
 		switch {
 		case p.LastReceived == 0:
-			continue // never answered: that may be the path
-		case p.LastReceived < silenceLimit:
+			continue
+		case p.LastReceived < watchInterval, p.InFlight == 0 && p.Reason == "":
+			s.since = time.Time{}
 			return false
-		case p.InFlight > 0 || p.Reason != "":
-			waiting = true
 		}
+		waiting = true
 	}
-	return waiting
+	if waiting && s.since.IsZero() {
+		s.since = now
+	}
+	return waiting && now.Sub(s.since) >= silenceLimit
 }
 
 // rescue is an attempt to connect beside a connection that is silent.
@@ -263,6 +274,21 @@ func (r *rescue) result() <-chan *tunnel {
 		return nil
 	}
 	return r.c
+}
+
+// takeOver waits for the tunnel when the old connection has ended: most likely
+// because the server has replaced it by the new one.
+func (r *rescue) takeOver(ctx context.Context) *tunnel {
+	if r == nil {
+		return nil
+	}
+	select {
+	case t := <-r.c:
+		r.c <- nil // for stop
+		return t
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // stop ends the attempt and waits for that.

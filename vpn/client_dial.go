@@ -372,8 +372,13 @@ func explain(err error) error {
 		}
 		return failf(ExitRefused, "the server closed the connection")
 	}
-	if e, ok := errors.AsType[*quic.TransportError](err); ok && e.Remote && e.Code >= quic.CryptoErrorBase {
-		return failf(ExitRefused, "the server refuses the handshake: %w", err)
+	if e, ok := errors.AsType[*quic.TransportError](err); ok && e.Remote {
+		switch {
+		case e.Code == quic.NoError:
+			return failf(ExitUnreachable, "the server was stopped")
+		case e.Code >= quic.CryptoErrorBase:
+			return failf(ExitRefused, "the server refuses the handshake: %w", err)
+		}
 	}
 	return failf(ExitUnreachable, "%w", err)
 }

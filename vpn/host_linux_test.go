@@ -207,7 +207,7 @@ func TestHostClientRoutes(t *testing.T) {
 	wantRoute(t, "192.168.7.7", "10.2.0.2", "", "wlan0", "10.2.0.9")
 
 	// All of it again changes nothing.
-	during := snapshot(t)
+	during := settled(t)
 	must(t, h.routePath("wlan0"))
 	must(t, h.routeServer("eth0", netip.MustParseAddr("203.0.113.1")))
 	must(t, h.routeTunnel(everywhere))

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"bytes"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/mqvpn/mqvpn/tun/tuntest"
+)
+
+func newSink(w *tunWriter) *tunSink { return &tunSink{w: w, mtu: func() int { return 1440 }} }
+
+func TestTUNWriterKeepsOrder(t *testing.T) {
+	dev := tuntest.New("t")
+	w := newTUNWriter(dev, discardLog)
+	done := make(chan struct{})
+	ended := make(chan struct{})
+	go func() { w.run(done); close(ended) }()
+	s := newSink(w)
+	const packets = 300 // more than one batch holds
+	for i := range packets {
+		pkt := bytes.Repeat([]byte{byte(i)}, 1400)
+		s.HandlePacket(pkt)
+		pkt[0]++ // the sink has made a copy
+	}
+	s.FlushPackets()
+	s.FlushPackets() // nothing to flush is fine
+	for i := range packets {
+		pkt, err := dev.Receive(t.Context())
+		if err != nil || len(pkt) != 1400 || pkt[0] != byte(i) || pkt[1399] != byte(i) {
+			t.Fatalf("packet %d: %d bytes, %v", i, len(pkt), err)
+		}
+	}
+	close(done)
+	<-ended
+	if w.packets.Load() != packets || w.bytes.Load() != packets*1400 || w.dropped.Load() != 0 {
+		t.Errorf("counted %d packets, %d bytes, %d dropped", w.packets.Load(), w.bytes.Load(), w.dropped.Load())
+	}
+}
+
+// TestTUNWriterFull: a device that does not keep up costs packets, not time.
+func TestTUNWriterFull(t *testing.T) {
+	w := newTUNWriter(tuntest.New("t"), discardLog) // nobody runs it
+	s := newSink(w)
+	for range maxQueuedBatches + 3 {
+		s.HandlePacket(make([]byte, 100))
+		s.HandlePacket(make([]byte, 100))
+		s.FlushPackets()
+	}
+	if w.dropped.Load() != 6 || len(w.queue) != maxQueuedBatches {
+		t.Errorf("dropped %d packets, %d batches wait", w.dropped.Load(), len(w.queue))
+	}
+}
+
+// TestTUNWriterClosed: the writer ends with the device.
+func TestTUNWriterClosed(t *testing.T) {
+	dev := tuntest.New("t")
+	w := newTUNWriter(dev, discardLog)
+	dev.Close()
+	w.putPacket([]byte{1})
+	w.run(nil)
+}
+
+// refusingDevice is a kernel that takes no packet.
+type refusingDevice struct{ *tuntest.Device }
+
+func (refusingDevice) Write(bufs [][]byte, _ int) (int, error) {
+	return 0, os.NewSyscallError("write", syscall.EIO)
+}
+
+func TestTUNWriterRefused(t *testing.T) {
+	w := newTUNWriter(refusingDevice{tuntest.New("t")}, discardLog)
+	for range 3 {
+		if !w.write([][]byte{{1}, {2}}, 2) {
+			t.Fatal("gave up")
+		}
+	}
+	if w.refused.Load() != 6 || w.packets.Load() != 0 {
+		t.Errorf("%d refused, %d taken", w.refused.Load(), w.packets.Load())
+	}
+}
+
+// nullDevice takes everything.
+type nullDevice struct{ *tuntest.Device }
+
+func (nullDevice) Write(bufs [][]byte, _ int) (int, error) { return len(bufs), nil }
+
+func TestTUNSinkAllocs(t *testing.T) {
+	w := newTUNWriter(nullDevice{tuntest.New("t")}, discardLog)
+	s := newSink(w)
+	pkt := ipPacket("10.0.0.2", "192.0.2.9", protoTCP, make([]byte, 1380))
+	var packets [][]byte
+	cycle := func() {
+		for range 40 {
+			s.HandlePacket(pkt)
+		}
+		s.FlushPackets()
+		for i, b := range w.queue {
+			packets = b.split(packets[:0])
+			w.write(packets, len(b.buf))
+			w.recycle(b)
+			w.queue[i] = nil
+		}
+		w.queue = w.queue[:0]
+	}
+	cycle()
+	if n := testing.AllocsPerRun(100, cycle); n != 0 {
+		t.Errorf("%v allocations in 40 packets", n)
+	}
+}
