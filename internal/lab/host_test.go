@@ -8,7 +8,9 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -20,6 +22,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -247,5 +251,94 @@ func TestInternet(t *testing.T) {
 	}
 	if got := unexpected.Load(); got != 0 {
 		t.Errorf("the second link carried %d packets although its routes are worse", got)
+	}
+}
+
+func TestSnapshotSeesEachKindOfChange(t *testing.T) {
+	Require(t)
+	a, b := newTestHost(t, "a"), newTestHost(t, "b")
+	snapshot := func() []string {
+		s, err := a.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	changes := []struct {
+		name string
+		make func() error
+	}{
+		{"interface", func() error {
+			return NewCable(Port{a, "eth0", prefixes("10.1.0.2/24")}, Port{b, "eth0", prefixes("10.1.0.1/24")}, 1500)
+		}},
+		{"address", func() error { return a.AddAddr("eth0", netip.MustParsePrefix("fd01::2/64")) }},
+		{"route", func() error {
+			return a.AddRoute(Route{Dst: netip.MustParsePrefix("10.2.0.0/16"), Via: netip.MustParseAddr("10.1.0.1"), Interface: "eth0"})
+		}},
+		{"rule", func() error {
+			return a.Do(func() error {
+				r := netlink.NewRule()
+				r.Src, r.Table = ipNet(netip.MustParsePrefix("10.1.0.2/32")), 77
+				return netlink.RuleAdd(r)
+			})
+		}},
+		{"nftables", func() error {
+			return a.Do(func() error {
+				var c nftables.Conn
+				c.AddTable(&nftables.Table{Name: "t", Family: nftables.TableFamilyINet})
+				return c.Flush()
+			})
+		}},
+		{"sysctl", a.EnableForwarding},
+	}
+	for _, c := range changes {
+		before := snapshot()
+		if again := snapshot(); !slices.Equal(before, again) {
+			t.Fatalf("two snapshots of the same host differ:\n%q\n%q", before, again)
+		}
+		if err := c.make(); err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		if slices.Equal(before, snapshot()) {
+			t.Errorf("a new %s is not in the snapshot", c.name)
+		}
+	}
+}
+
+func TestRunIsTheHostsOwn(t *testing.T) {
+	Require(t)
+	a, b := newTestHost(t, "a"), newTestHost(t, "b")
+	const name = "/run/lab/file"
+	if err := a.WriteFile(name, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		host *Host
+		want int
+	}{{a, 0}, {b, 1}} {
+		if _, code, err := test.host.Run(t.Context(), Command{Path: "/bin/sh", Args: []string{"-c", "test -e " + name}}); code != test.want || err != nil {
+			t.Errorf("%s: exit code %d, want %d, %v", test.host.Name(), code, test.want, err)
+		}
+	}
+	if _, err := os.Stat(name); err == nil {
+		t.Error("a file in a host's /run is on the machine")
+	}
+}
+
+func TestHTTP(t *testing.T) {
+	Require(t)
+	h := newTestHost(t, "a")
+	stop, err := h.ServeHTTP("127.0.0.1:80", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, r.URL.Path) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	r, err := h.HTTPClient().Get("http://127.0.0.1/page")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if body, err := io.ReadAll(r.Body); string(body) != "/page" || err != nil {
+		t.Errorf("got %q, %v", body, err)
 	}
 }

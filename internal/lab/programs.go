@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/vishvananda/netlink"
 )
@@ -92,75 +91,30 @@ func (p Programs) InitServer(ctx context.Context, h *Host, address netip.AddrPor
 	return nil, fmt.Errorf("mqvpn-server init printed no line for the client:\n%s", out)
 }
 
-// StartServer runs mqvpn-server on a host and waits until it listens at a UDP port.
-func (p Programs) StartServer(ctx context.Context, h *Host, port uint16, args ...string) (*Process, error) {
-	server, err := h.Start(Command{Path: p.Server, Args: args})
-	if err != nil {
-		return nil, err
-	}
-	err = h.await(ctx, server, fmt.Sprintf("UDP port %d is taken", port), func() bool { return h.hasUDPPort(port) })
-	if err != nil {
-		server.Kill()
-		return nil, err
-	}
-	return server, nil
+// upLine is in the line that both programs log when they are in service.
+const upLine = "msg=up "
+
+// StartServer runs mqvpn-server on a host and waits until it says that it is up.
+func (p Programs) StartServer(ctx context.Context, h *Host, args ...string) (*Process, error) {
+	return h.startUp(ctx, Command{Path: p.Server, Args: args})
 }
 
-// StartClient runs mqvpn-client on a host and waits until packets for dst go into
-// the interface iface.
-func (p Programs) StartClient(ctx context.Context, h *Host, dst netip.Addr, iface string, args ...string) (*Process, error) {
-	client, err := h.Start(Command{Path: p.Client, Args: args})
+// StartClient runs mqvpn-client on a host and waits until it says that it is up.
+// env is added to its environment.
+func (p Programs) StartClient(ctx context.Context, h *Host, args []string, env ...string) (*Process, error) {
+	return h.startUp(ctx, Command{Path: p.Client, Args: args, Env: env})
+}
+
+func (h *Host) startUp(ctx context.Context, c Command) (*Process, error) {
+	p, err := h.Start(c)
 	if err != nil {
 		return nil, err
 	}
-	err = h.await(ctx, client, fmt.Sprintf("%s is routed into %s", dst, iface), func() bool {
-		now, err := h.RouteTo(dst)
-		return err == nil && now == iface
-	})
-	if err != nil {
-		client.Kill()
-		return nil, err
+	if err := p.WaitOutput(ctx, upLine); err != nil {
+		p.Kill()
+		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}
-	return client, nil
-}
-
-// await waits until a condition holds that p is to bring about, and fails when p
-// ends before.
-func (h *Host) await(ctx context.Context, p *Process, what string, condition func() bool) error {
-	for !condition() {
-		select {
-		case <-p.Done():
-			return fmt.Errorf("%s on %s ended (%v) before %s; its output:\n%s",
-				filepath.Base(p.cmd.Path), h.name, p.cmd.ProcessState, what, p.Output())
-		default:
-		}
-		if err := sleep(ctx, 5*time.Millisecond); err != nil {
-			return fmt.Errorf("waiting on %s until %s: %w; output of %s:\n%s",
-				h.name, what, err, filepath.Base(p.cmd.Path), p.Output())
-		}
-	}
-	return nil
-}
-
-// hasUDPPort reports whether any socket of the host is bound to the port.
-func (h *Host) hasUDPPort(port uint16) bool {
-	found := false
-	h.Do(func() error {
-		for _, table := range []string{"udp", "udp6"} {
-			b, err := os.ReadFile("/proc/thread-self/net/" + table)
-			if err != nil {
-				return err
-			}
-			// The second field of each line is the local address, as ADDRESS:PORT in
-			// hexadecimal digits.
-			for line := range strings.Lines(string(b)) {
-				fields := strings.Fields(line)
-				found = found || len(fields) > 1 && strings.HasSuffix(fields[1], fmt.Sprintf(":%04X", port))
-			}
-		}
-		return nil
-	})
-	return found
+	return p, nil
 }
 
 // errNoRoute is returned by RouteTo.

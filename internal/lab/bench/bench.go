@@ -59,11 +59,9 @@ const (
 	// serverPort is the VPN server's, peerPort that of the traffic's far end.
 	serverPort = 443
 	peerPort   = 7000
-	// tunnelInterface and insideAddr are what mqvpn-server init gives to the
-	// server's end of the tunnel.
-	tunnelInterface = "mqvpn0"
 )
 
+// insideAddr is what mqvpn-server init gives to the server's end of the tunnel.
 var insideAddr = netip.MustParseAddr("10.0.0.1")
 
 // bench is a run of the benchmark.
@@ -151,10 +149,10 @@ func (b *bench) startTunnel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if b.programs[1], err = b.options.Programs.StartServer(ctx, b.server, serverPort, "--config", lab.ServerConfig); err != nil {
+	if b.programs[1], err = b.options.Programs.StartServer(ctx, b.server, "--config", lab.ServerConfig); err != nil {
 		return err
 	}
-	b.programs[0], err = b.options.Programs.StartClient(ctx, b.client, insideAddr, tunnelInterface, append(args, "--path", "eth0")...)
+	b.programs[0], err = b.options.Programs.StartClient(ctx, b.client, append(args, "--path", "eth0"))
 	return err
 }
 

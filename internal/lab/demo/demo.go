@@ -36,8 +36,6 @@ const (
 	serverPort = 443
 	// peerPort is that of the far ends of the traffic.
 	peerPort = 7000
-	// tunnelInterface is the name that both programs give to their TUN device.
-	tunnelInterface = "mqvpn0"
 	// setUpTime is how long programs and connections may take to come up.
 	setUpTime = 10 * time.Second
 )
@@ -152,7 +150,7 @@ func (r *runner) startServer(ctx context.Context) error {
 	if r.clientArgs, err = r.options.Programs.InitServer(ctx, r.net.Server, address, "demo"); err != nil {
 		return err
 	}
-	if _, err := r.options.Programs.StartServer(ctx, r.net.Server, serverPort, "--config", lab.ServerConfig); err != nil {
+	if _, err := r.options.Programs.StartServer(ctx, r.net.Server, "--config", lab.ServerConfig); err != nil {
 		return err
 	}
 	r.view.say("\nOn the server:  mqvpn-server init --address %s", address)
@@ -160,8 +158,7 @@ func (r *runner) startServer(ctx context.Context) error {
 	return nil
 }
 
-// startClient starts mqvpn-client over some of the links and waits until the host
-// behind the server is reached through it.
+// startClient starts mqvpn-client over some of the links.
 func (r *runner) startClient(ctx context.Context, links ...int) (*lab.Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, setUpTime)
 	defer cancel()
@@ -170,7 +167,7 @@ func (r *runner) startClient(ctx context.Context, links ...int) (*lab.Process, e
 		args = append(args, "--path", fmt.Sprintf("eth%d", i))
 	}
 	r.view.say("\nOn the client:  mqvpn-client %s", strings.Join(args, " "))
-	return r.options.Programs.StartClient(ctx, r.client, lab.InsideAddr4, tunnelInterface, args...)
+	return r.options.Programs.StartClient(ctx, r.client, args)
 }
 
 // stopClient ends the client as a user would.
