@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build linux
+
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/ipv4"
+
+	"github.com/mqvpn/mqvpn/internal/lab"
+)
+
+// users are the arguments of a server with several users. The first is alice, who
+// has the key that init made.
+func (w *world) users(names ...string) (args []string) {
+	args = []string{"--config", lab.ServerConfig, "--user", "alice:" + value(w.login, "--auth-key")}
+	for _, name := range names {
+		args = append(args, "--user", name+":key-of-"+name)
+	}
+	return args
+}
+
+// loginAs are the client's arguments of a user made by users.
+func (w *world) loginAs(name string) []string {
+	return append(without(w.login, "--auth-key"), "--auth-key", "key-of-"+name)
+}
+
+// TestThreeClients has three clients with two paths each, all carrying traffic.
+func TestThreeClients(t *testing.T) {
+	links := []lab.LinkConfig{
+		lab.Symmetric("A", 20e6, 5*time.Millisecond, 50*time.Millisecond),
+		lab.Symmetric("B", 20e6, 10*time.Millisecond, 50*time.Millisecond),
+	}
+	w := newWorld(t, lab.ServerAddr4, links, links, links)
+	w.startServer(w.users("bob", "carol")...)
+	w.startClient(0)
+	w.startClient(1, w.loginAs("bob")...)
+	w.startClient(2, w.loginAs("carol")...)
+
+	inner := map[netip.Addr]bool{}
+	for i := range w.Clients {
+		inner[w.innerAddr(i, false)] = true
+		w.until("both paths are used", func() bool {
+			s := w.clientStatus(i)
+			used := 0
+			for _, p := range s.Paths {
+				if p.Used {
+					used++
+				}
+			}
+			return used == 2
+		})
+	}
+	if len(inner) != 3 {
+		t.Errorf("three clients have the addresses %v", inner)
+	}
+	testAllAtOnce(w)
+	testSpoofedSource(w)
+	// Clients reach each other through the server's kernel, which forwards.
+	w.ping(w.Clients[0], w.innerAddr(1, false))
+	w.ping(w.Clients[2], w.innerAddr(0, false))
+
+	ctx, cancel := w.context()
+	defer cancel()
+	s, err := programs.ServerStatus(ctx, w.Server)
+	if err != nil || len(s.Clients) != 3 {
+		t.Errorf("the server knows %d clients, %v", len(s.Clients), err)
+	}
+}
+
+// testAllAtOnce transfers over all clients at the same time, and looks for the
+// bytes on all their links.
+func testAllAtOnce(w *world) {
+	w.t.Helper()
+	peer := w.peer(w.Inside, lab.InsideAddr4)
+	ctx, cancel := w.context()
+	defer cancel()
+	const size = 6e6
+	var before [3][2]uint64
+	var bulks []*lab.Bulk
+	for i, client := range w.Clients {
+		for j, l := range w.Links[i] {
+			before[i][j] = l.Counters(lab.BtoA).Bytes
+		}
+		b, err := peer.Transfer(ctx, client, lab.Down, 6, size)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		bulks = append(bulks, b)
+	}
+	for i, b := range bulks {
+		w.finish(ctx, b, w.Clients[i].Name())
+		for j, l := range w.Links[i] {
+			if carried := l.Counters(lab.BtoA).Bytes - before[i][j]; carried < size/10 {
+				w.t.Errorf("client %d: link %d carried %d bytes of a transfer of %d", i, j, carried, int(size))
+			}
+		}
+	}
+}
+
+// testSpoofedSource sends a packet with another client's source into the tunnel,
+// which must not come out, and must be counted.
+func testSpoofedSource(w *world) {
+	w.t.Helper()
+	const port = 9999
+	var arrived atomic.Int64
+	sink, err := w.Inside.ListenPacket("udp4", fmt.Sprintf("%s:%d", lab.InsideAddr4, port))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer sink.Close()
+	go func() {
+		for b := make([]byte, 2048); ; arrived.Add(1) {
+			if _, _, err := sink.ReadFrom(b); err != nil {
+				return
+			}
+		}
+	}()
+	c, err := w.Clients[0].ListenPacket("ip4:udp", "0.0.0.0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close()
+	raw, err := ipv4.NewRawConn(c)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	udp := []byte{0x30, 0x39, port >> 8, port & 0xff, 0, 12, 0, 0, 'm', 'q', 'm', 'q'} // no checksum
+	send := func(source netip.Addr) {
+		h := &ipv4.Header{Version: 4, Len: ipv4.HeaderLen, TotalLen: ipv4.HeaderLen + len(udp), TTL: 64, Protocol: 17,
+			Src: net.IP(source.AsSlice()), Dst: net.IP(lab.InsideAddr4.AsSlice())}
+		if err := raw.WriteTo(h, udp, nil); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	dropped := func() (n uint64) {
+		for _, count := range w.clientStatus(0).Dropped {
+			n += count
+		}
+		return n
+	}
+	before := dropped()
+	send(w.innerAddr(1, false))
+	w.until("the packet with another client's source is counted", func() bool { return dropped() > before })
+	if n := arrived.Load(); n != 0 {
+		w.t.Errorf("%d packets with another client's source came through", n)
+	}
+	// The same packet with the right source does come through.
+	send(w.innerAddr(0, false))
+	w.until("the packet with the client's own source arrives", func() bool { return arrived.Load() == 1 })
+}
+
+// TestFullPool lets a client wait for a place.
+func TestFullPool(t *testing.T) {
+	w := newWorld(t, lab.ServerAddr4, []lab.LinkConfig{fast}, []lab.LinkConfig{fast})
+	w.startServer(append(w.users("bob"), "--max-clients", "1")...)
+	first := w.startClient(0)
+	second, err := w.Clients[1].Start(lab.Command{Path: programs.Client,
+		Args: w.clientArgs(1, append(w.loginAs("bob"), "--reconnect-interval", "1")...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := w.context()
+	defer cancel()
+	if err := second.WaitOutput(ctx, "the server is full"); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := first.Stop(patience); code != 0 || err != nil {
+		t.Errorf("first client: exit code %d, %v", code, err)
+	}
+	w.until("the second client is served", func() bool {
+		iface, err := w.Clients[1].RouteTo(lab.InsideAddr4)
+		return err == nil && iface == tunnelInterface
+	})
+	w.ping(w.Clients[1], lab.InsideAddr4)
+}
+
+// TestSameKeyTwice has a second client with the key of the first, which takes its
+// place and its address.
+func TestSameKeyTwice(t *testing.T) {
+	w := newWorld(t, lab.ServerAddr4, []lab.LinkConfig{fast}, []lab.LinkConfig{fast})
+	w.startServer()
+	first := w.startClient(0)
+	addr := w.innerAddr(0, false)
+	if _, err := first.Stop(patience); err != nil {
+		t.Fatal(err)
+	}
+	w.startClient(0, append(w.login, "--no-reconnect")...)
+	w.startClient(1)
+	w.ping(w.Clients[1], lab.InsideAddr4)
+	if got := w.innerAddr(1, false); got != addr {
+		t.Errorf("the second client has %s, the first had %s", got, addr)
+	}
+}
