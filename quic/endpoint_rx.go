@@ -121,7 +121,7 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long bool, src n
 	if h.Version != version1 {
 		// R9000-5.2.2-1 R9000-5.2.2-2 R9000-6.1-1
 		if h.Version != 0 && len(d) >= minInitialSize {
-			out := wire.AppendVersionNegotiation(nil, h.SrcConnID, h.DstConnID, supportedVersions)
+			out := wire.AppendVersionNegotiation(nil, h.DstConnID, h.SrcConnID, supportedVersions)
 			es.send(out, src, dst)
 		}
 		return nil
