@@ -135,6 +135,7 @@ type Conn struct {
 
 	lastReceived                                        instant
 	sentSinceReceive                                    bool    // an ack-eliciting packet, since the last packet received
+	authentic                                           bool    // a packet of the datagram being processed was opened
 	probingOnly                                         bool    // the packet being processed has only probing frames so far
 	idleFrom                                            instant // for the idle time-out
 	datagramsSent, datagramsReceived, tooLargeDatagrams uint64

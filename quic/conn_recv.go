@@ -15,8 +15,17 @@ func (c *Conn) handleDatagram(m *rxMsg, d []byte) {
 		c.receiveClosing(m, d)
 		return
 	}
+	c.authentic = false
+	c.handlePackets(m, d, false)
+	if !c.authentic {
+		c.maybeReset(d)
+	}
+}
+
+// handlePackets processes the packets of a datagram. credited says that it was
+// counted for the amplification limit before.
+func (c *Conn) handlePackets(m *rxMsg, d []byte, credited bool) {
 	size := len(d)
-	credited := false
 	var dcid []byte
 	for first := true; len(d) > 0; first = false {
 		if d[0]&wire.HeaderForm == 0 {
@@ -158,7 +167,6 @@ func (c *Conn) handleShort(m *rxMsg, pkt []byte, size int, credited *bool) {
 	}
 	s := c.byCID[localCIDKey(pkt[1:1+localCIDLen])]
 	if s == nil {
-		c.maybeReset(pkt)
 		c.drops[dropUnknownCID]++
 		return
 	}
@@ -210,9 +218,6 @@ func (c *Conn) openShort(now instant, p *pathState, pkt []byte) (payload []byte,
 	}
 	if !ok {
 		c.drops[dropDecrypt]++
-		if c.maybeReset(pkt) {
-			return nil, 0, false, nil
-		}
 		if c.appKeys.failed++; c.appKeys.failed > integrityLimit { // R9001-6.6-2
 			return nil, 0, false, &TransportError{Code: AEADLimitReached, Reason: "too many packets that do not decrypt"}
 		}
@@ -278,19 +283,19 @@ func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []b
 
 // received notes an authentic packet, for statistics and the idle time-out.
 func (c *Conn) received(p *pathState) {
+	c.authentic = true
 	p.stats.packetsReceived++
 	c.lastReceived = c.turnTime
 	c.idleFrom = c.turnTime
 	c.sentSinceReceive = false
 }
 
-// maybeReset checks whether the datagram is a stateless reset of the peer. // R9000-10.3-3 R9000-10.3.1-3
-func (c *Conn) maybeReset(d []byte) bool {
-	if c.e.table.lookupToken(d) != c {
-		return false
+// maybeReset checks whether a datagram without any packet that could be opened is a
+// stateless reset of the peer; its header may be a long one. // R9000-10.3-4 R9000-10.3.1-1 R9000-10.3.1-3
+func (c *Conn) maybeReset(d []byte) {
+	if c.e.table.lookupToken(d) == c {
+		c.enterDraining(c.turnTime, &StatelessResetError{})
 	}
-	c.enterDraining(c.turnTime, &StatelessResetError{})
-	return true
 }
 
 // keepEarly keeps a packet whose keys are not there yet.
@@ -321,7 +326,7 @@ func (c *Conn) replayEarly() {
 			c.early = append(c.early, *e)
 			continue
 		}
-		c.handleDatagram(&e.msg, e.data)
+		c.handlePackets(&e.msg, e.data, true)
 	}
 }
 

@@ -69,13 +69,9 @@ func (e *Endpoint) deliver(es *endpointSocket, m *udpio.Received, now instant, t
 	msg := rxMsg{segSize: seg, sock: es, src: m.Src, dst: m.Dst, ecn: m.ECN, at: now}
 	for len(data) > 0 {
 		first := data[:min(seg, len(data))]
-		cid, long, ok := wire.DstConnID(first, localCIDLen)
-		if !ok {
-			data = data[len(first):]
-			continue
-		}
 		run := len(first)
-		for !long && run < len(data) {
+		cid, long, ok := wire.DstConnID(first, localCIDLen)
+		for ok && !long && run < len(data) {
 			// A short header with the same connection id goes to the same connection.
 			d := data[run:min(run+seg, len(data))]
 			if len(d) < 1+localCIDLen || d[0]&0x80 != 0 || !bytes.Equal(d[1:1+localCIDLen], cid) {
@@ -83,9 +79,12 @@ func (e *Endpoint) deliver(es *endpointSocket, m *udpio.Received, now instant, t
 			}
 			run += len(d)
 		}
-		c := e.table.lookup(cid, long)
+		var c *Conn
+		if ok {
+			c = e.table.lookup(cid, long)
+		}
 		if c == nil {
-			c = e.unmatched(es, first, cid, long, m.Src, m.Dst)
+			c = e.unmatched(es, first, cid, long, ok, m.Src, m.Dst)
 			run = len(first)
 		}
 		if c != nil {
@@ -102,9 +101,10 @@ func (e *Endpoint) deliver(es *endpointSocket, m *udpio.Received, now instant, t
 
 // unmatched handles a datagram that belongs to no known connection: a stateless
 // reset of one of ours, the start of a new one, or something to be answered
-// without state. It returns the connection that the datagram is for, or nil.
-func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long bool, src netip.AddrPort, dst netip.Addr) *Conn {
-	if c := e.table.lookupToken(d); c != nil { // R9000-10.3.1-1
+// without state. It returns the connection that the datagram is for, or nil. ok is
+// false if d is too short for its connection id.
+func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, src netip.AddrPort, dst netip.Addr) *Conn {
+	if c := e.table.lookupToken(d); c != nil || !ok { // R9000-10.3.1-1
 		return c
 	}
 	if !long {
