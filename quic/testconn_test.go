@@ -54,6 +54,7 @@ type testConn struct {
 	tokens        map[string][16]byte // reset tokens of the connection, by connection id
 	use           map[uint32]uint64   // sequence number of the connection id that the peer uses
 	initialDCID   []byte              // of the client's first packets
+	keysDCID      []byte              // from which the Initial keys are derived
 	connSCID      []byte              // Source Connection ID of the connection
 	remotes       map[uint32]netip.AddrPort
 
@@ -220,6 +221,7 @@ func (tc *testConn) startDial() {
 
 // setInitialKeys sets the peer's Initial keys.
 func (tc *testConn) setInitialKeys(dcid []byte) {
+	tc.keysDCID = dcid
 	client, server := initialKeys(dcid)
 	l := &tc.levels[initialSpace]
 	if l.read, l.write = client, server; !tc.isClient {

@@ -4,8 +4,11 @@ package quic
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/tls"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"net"
 	"net/netip"
@@ -400,7 +403,7 @@ func (tc *testConn) openLong(p *peerPacket) int {
 	end := pnOff + int(length)
 	l := &tc.levels[p.typ.space()]
 	k := l.read
-	if p.typ == packetInitial && !bytes.Equal(p.dcid, tc.initialDCID) && tc.isClient && !bytes.Equal(p.dcid, peerCID(0, 0)) {
+	if p.typ == packetInitial && !bytes.Equal(p.dcid, tc.keysDCID) && !bytes.Equal(p.dcid, peerCID(0, 0)) {
 		tc.t.Fatalf("Initial packet to unknown connection id %x", p.dcid)
 	}
 	if k == nil {
@@ -479,4 +482,15 @@ func (tc *testConn) decrypt(p *peerPacket, k *keys, pkt []byte, pnOff int, nonce
 		p.frames = append(p.frames, parseTestFrame(&r, tc.frameTypes))
 	}
 	return true
+}
+
+// retryTag computes the Retry Integrity Tag with the key and nonce of RFC 9001
+// section 5.8.
+func retryTag(originalDCID, packet []byte) []byte {
+	key, _ := hex.DecodeString("be0c690b9f66575a1d766b54e368c84e")
+	nonce, _ := hex.DecodeString("461599d35d632bf2239825bb")
+	block, _ := aes.NewCipher(key)
+	aead, _ := cipher.NewGCM(block)
+	pseudo := append([]byte{byte(len(originalDCID))}, originalDCID...)
+	return aead.Seal(nil, nonce, nil, append(pseudo, packet...))
 }
