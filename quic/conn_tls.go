@@ -268,7 +268,6 @@ func (c *Conn) confirm(now instant) {
 	for _, p := range c.paths {
 		p.loss.setConfirmed()
 	}
-	c.validate(now, c.paths[0])
 	close(c.confirmedC)
 	c.pathsWanted = true
 }
@@ -288,6 +287,7 @@ func (c *Conn) discardSpace(sp spaceID) {
 		c.paths[0].loss.discardSpace(sp)
 	}
 }
+	c.validate(now, c.paths[0]) // a client need not wait for the confirmation to send data
 
 // peerMaxUDPPayload is the largest UDP payload that the peer takes.
 func (c *Conn) peerMaxUDPPayload() int {
