@@ -87,6 +87,8 @@ type Conn struct {
 	handshakeSeen bool // Endpoint.handshakeEnded was told
 	doneFrame     sentVal
 	early         []earlyPacket // packets whose keys are not there yet
+	readLevel     tls.QUICEncryptionLevel
+	postHandshake messageScanner
 
 	// 1-RTT.
 	appKeys    appKeys

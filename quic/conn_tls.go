@@ -103,6 +103,14 @@ func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *crypt
 		if len(b) == 0 {
 			return nil
 		}
+		if level < c.readLevel { // R9001-4.1.3-1
+			return &TransportError{Code: ProtocolViolation, Reason: "new handshake data at an old encryption level"}
+		}
+		if level == tls.QUICEncryptionLevelApplication {
+			if err := c.postHandshake.check(b); err != nil {
+				return err
+			}
+		}
 		err := c.tls.HandleData(level, b)
 		s.advance(len(b))
 		if err != nil {
@@ -112,6 +120,42 @@ func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *crypt
 			return err
 		}
 	}
+}
+
+// A messageScanner watches the TLS messages that follow the handshake, in stream
+// order, for those that QUIC forbids: crypto/tls refuses them with other errors.
+type messageScanner struct {
+	header [4]byte // type and length of the message that begins
+	have   int     // bytes of header
+	body   int     // bytes left of the message that follows it
+}
+
+// check scans the next bytes.
+func (m *messageScanner) check(b []byte) error {
+	const certificateRequest, keyUpdate = 13, 24
+	for len(b) > 0 {
+		if m.body > 0 {
+			n := min(m.body, len(b))
+			m.body -= n
+			b = b[n:]
+			continue
+		}
+		m.header[m.have] = b[0]
+		m.have++
+		b = b[1:]
+		if m.have < len(m.header) {
+			continue
+		}
+		m.have = 0
+		m.body = int(m.header[1])<<16 | int(m.header[2])<<8 | int(m.header[3])
+		switch m.header[0] {
+		case keyUpdate: // R9001-6-1
+			return &TransportError{Code: CryptoErrorBase + 10, Reason: "TLS KeyUpdate message"}
+		case certificateRequest: // R9001-4.4-2
+			return &TransportError{Code: ProtocolViolation, Reason: "CertificateRequest after the handshake"}
+		}
+	}
+	return nil
 }
 
 // tlsEvents takes what crypto/tls has for us.
@@ -170,6 +214,9 @@ func (c *Conn) tlsFailed(now instant, err error) { c.startClose(now, c.tlsError(
 
 // setSecret installs keys.
 func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
+	if read {
+		c.readLevel = ev.Level
+	}
 	k, err := newKeys(ev.Suite, ev.Data)
 	if err != nil {
 		return &TransportError{Code: InternalError, Reason: err.Error()}
@@ -241,6 +288,7 @@ func (c *Conn) handshakeComplete(now instant) error {
 	}
 	c.complete = true
 	c.handshakeEnd = 0
+	c.validate(now, c.paths[0]) // a client need not wait for the confirmation to send data
 	if c.multipath {
 		c.addPathIDs()
 	} else {
@@ -287,7 +335,6 @@ func (c *Conn) discardSpace(sp spaceID) {
 		c.paths[0].loss.discardSpace(sp)
 	}
 }
-	c.validate(now, c.paths[0]) // a client need not wait for the confirmation to send data
 
 // peerMaxUDPPayload is the largest UDP payload that the peer takes.
 func (c *Conn) peerMaxUDPPayload() int {
