@@ -39,7 +39,7 @@ func (tc *testConn) wantEndAfter(d time.Duration) {
 
 // TestCloseByApplication: CONNECTION_CLOSE, its repetition, and the closing state.
 func TestCloseByApplication(t *testing.T) {
-	bothSides(t, func(tc *testConn) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
 		tc.conn.CloseWithError(7, "bye")
 		p := tc.wantFrame("the application closes", frApplicationClose(7, "bye"))
 		if p.typ != packetOneRTT { // R9000-10.2.3-1
@@ -82,7 +82,7 @@ func TestCloseByPeer(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			bothSides(t, func(tc *testConn) {
+			bothSides(t, func(t *testing.T, tc *testConn) {
 				s := tc.open(false)
 				tc.write(frPing(), test.frame)
 				if !test.check(tc.conn.Err()) {
@@ -120,7 +120,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 		return types
 	}
 	t.Run("client at the beginning", func(t *testing.T) {
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.skip()
 			if got := closes(tc); !slices.Equal(got, []peerPacketType{packetInitial}) {
 				t.Errorf("CONNECTION_CLOSE in %v", got)
@@ -128,7 +128,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 		})
 	})
 	t.Run("server with keys that the client may lack", func(t *testing.T) { // R9000-10.2.3-2
-		scripted(t, serverSide, func(tc *testConn) {
+		scripted(t, serverSide, func(t *testing.T, tc *testConn) {
 			tc.writeHandshake()
 			tc.skip()
 			if got := closes(tc); !slices.Equal(got, []peerPacketType{packetInitial, packetHandshake}) {
@@ -137,7 +137,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 		})
 	})
 	t.Run("client before confirmation", func(t *testing.T) { // R9000-10.2.3-3
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.completeHandshake()
 			tc.skip()
 			if got := closes(tc); !slices.Equal(got, []peerPacketType{packetHandshake, packetOneRTT}) {
@@ -146,7 +146,7 @@ func TestCloseDuringHandshake(t *testing.T) {
 		})
 	})
 	t.Run("amplification limit", func(t *testing.T) { // R9000-10.2.1-3
-		scripted(t, serverSide, func(tc *testConn) {
+		scripted(t, serverSide, func(t *testing.T, tc *testConn) {
 			tc.writeHandshake()
 			tc.conn.CloseWithError(7, "secret")
 			received := 1200
@@ -190,7 +190,7 @@ func TestIdleTimeout(t *testing.T) {
 	ours := func(c *Config) { c.MaxIdleTimeout = 20 * time.Second }
 	theirs := func(p *testParams) { p.set(paramMaxIdleTimeout, 5000) }
 	t.Run("the smaller one of both", func(t *testing.T) { // R9000-10.1-1
-		bothSides(t, func(tc *testConn) {
+		bothSides(t, func(t *testing.T, tc *testConn) {
 			if v, _ := tc.intParam(paramMaxIdleTimeout); v != 20_000 {
 				t.Errorf("max_idle_timeout %d", v)
 			}
@@ -201,13 +201,13 @@ func TestIdleTimeout(t *testing.T) {
 		}, ours, theirs)
 	})
 	t.Run("ours alone", func(t *testing.T) {
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.write(frAck(0))
 			wantIdleEnd(tc, 20*time.Second)
 		}, ours)
 	})
 	t.Run("restarts when sending first", func(t *testing.T) { // R9000-10.1-3
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.write(frAck(0))
 			tc.advance(2 * time.Second)
 			tc.sendDatagrams(1)
@@ -222,7 +222,7 @@ func TestIdleTimeout(t *testing.T) {
 		}, ours, theirs)
 	})
 	t.Run("not before three PTOs", func(t *testing.T) { // R9000-10.1-2
-		established(t, serverSide, func(tc *testConn) {
+		established(t, serverSide, func(t *testing.T, tc *testConn) {
 			tc.write(frAck(0))
 			wantIdleEnd(tc, 3*tc.conn.largestPTO())
 		}, ours, func(p *testParams) { p.set(paramMaxIdleTimeout, 1) })
@@ -230,7 +230,7 @@ func TestIdleTimeout(t *testing.T) {
 }
 
 func TestHandshakeTimeout(t *testing.T) {
-	scripted(t, clientSide, func(tc *testConn) {
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 		tc.skip()
 		start := time.Now()
 		<-tc.conn.Done()
@@ -245,7 +245,7 @@ func TestHandshakeTimeout(t *testing.T) {
 
 // TestKeepAlive: a silent path gets a PING, which the idle time-out does not forbid.
 func TestKeepAlive(t *testing.T) {
-	bothSides(t, func(tc *testConn) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
 		for range 3 {
 			if took := tc.waitSent(time.Minute); took > 15*time.Second {
 				t.Errorf("PING after %v", took)
@@ -259,7 +259,7 @@ func TestKeepAlive(t *testing.T) {
 
 // TestEndpointClose closes what is open without waiting for peers.
 func TestEndpointClose(t *testing.T) {
-	bothSides(t, func(tc *testConn) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
 		start := time.Now()
 		tc.e.Close()
 		if time.Since(start) != 0 {

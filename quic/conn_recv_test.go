@@ -77,7 +77,7 @@ func TestFrameErrors(t *testing.T) {
 		{"connection id never issued is retired R9000-19.16-1", serverSide, ProtocolViolation, []testFrame{frInts(tRetireConnectionID, 9)}},
 	} {
 		t.Run(test.side.String()+" "+test.name, func(t *testing.T) {
-			established(t, test.side, func(tc *testConn) {
+			established(t, test.side, func(t *testing.T, tc *testConn) {
 				tc.write(test.frames...)
 				f := tc.wantClose(test.name, test.code)
 				if n := len(test.frames); n > 0 && test.frames[n-1].raw == nil {
@@ -111,7 +111,7 @@ func TestHarmlessFrames(t *testing.T) {
 		{"response without a challenge", serverSide, []testFrame{frPathResponse([]byte("01234567"))}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			established(t, test.side, func(tc *testConn) {
+			established(t, test.side, func(t *testing.T, tc *testConn) {
 				tc.write(test.frames...)
 				tc.wantIdle("frames without an effect")
 				tc.wantAlive(test.name)
@@ -142,7 +142,7 @@ func TestFramesInHandshakePackets(t *testing.T) {
 				continue // whether multipath is negotiated is not known then: the type is unknown
 			}
 			t.Run(typ.String()+" "+frameLayouts[f.typ].name, func(t *testing.T) {
-				scripted(t, clientSide, func(tc *testConn) {
+				scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 					tc.skip()
 					if typ == packetHandshake {
 						// Up to EncryptedExtensions, so that the parameters are known.
@@ -194,7 +194,7 @@ func TestPacketsDropped(t *testing.T) {
 		{"header only", func(tc *testConn) []byte { return append([]byte{0x43}, tc.destination(0)...) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			bothSides(t, func(tc *testConn) {
+			bothSides(t, func(t *testing.T, tc *testConn) {
 				tc.writeRaw(test.raw(tc))
 				tc.advance(maxAckDelay)
 				tc.wantNoDatagram(test.name)
@@ -208,19 +208,19 @@ func TestPacketsDropped(t *testing.T) {
 // packet can break.
 func TestPacketErrors(t *testing.T) {
 	t.Run("reserved bits of a short header R9000-17.3.1-2", func(t *testing.T) {
-		bothSides(t, func(tc *testConn) {
+		bothSides(t, func(t *testing.T, tc *testConn) {
 			tc.writePackets(&peerPacket{typ: packetOneRTT, frames: []testFrame{frPing()}, flipFirst: 0x08})
 			tc.wantClose("reserved bits", ProtocolViolation)
 		})
 	})
 	t.Run("reserved bits of a long header R9000-17.2-3", func(t *testing.T) {
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}, flipFirst: 0x04})
 			tc.wantClose("reserved bits", ProtocolViolation)
 		})
 	})
 	t.Run("token in an Initial of the server R9000-17.2.2-2", func(t *testing.T) {
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}, token: []byte("x")})
 			tc.wantClose("token", ProtocolViolation)
 		})
@@ -228,7 +228,7 @@ func TestPacketErrors(t *testing.T) {
 }
 
 func TestDuplicatePacket(t *testing.T) {
-	bothSides(t, func(tc *testConn) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
 		b := tc.seal(&peerPacket{typ: packetOneRTT, frames: []testFrame{frPathChallenge("01234567")}})
 		tc.writeRaw(slices.Clone(b))
 		tc.wantFrame("a challenge is answered", frPathResponse([]byte("01234567")))
@@ -241,7 +241,7 @@ func TestDuplicatePacket(t *testing.T) {
 
 // TestAckedWhenReceived: which packets are acknowledged, and when.
 func TestAckedWhenReceived(t *testing.T) {
-	bothSides(t, func(tc *testConn) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
 		num := *tc.nextNum[0]
 		tc.ignored = map[uint64]bool{}
 
@@ -294,16 +294,16 @@ func (tc *testConn) wantSilenceNoDatagram(why string) {
 
 // TestCoalescedPackets is about several packets in one datagram.
 func TestCoalescedPackets(t *testing.T) {
-	server := func(t *testing.T, f func(tc *testConn)) {
-		scripted(t, serverSide, func(tc *testConn) {
+	server := func(t *testing.T, f func(t *testing.T, tc *testConn)) {
+		scripted(t, serverSide, func(t *testing.T, tc *testConn) {
 			// The client's flight up to its Finished, which the test sends.
 			tc.writeHandshake()
 			tc.skip()
-			f(tc)
+			f(t, tc)
 		})
 	}
 	t.Run("all are processed", func(t *testing.T) { // R9000-12.2-1
-		server(t, func(tc *testConn) {
+		server(t, func(t *testing.T, tc *testConn) {
 			ack, _ := tc.ackLevel(packetInitial)
 			flight := tc.flight(packetHandshake)
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{ack}}, flight[0],
@@ -317,7 +317,7 @@ func TestCoalescedPackets(t *testing.T) {
 		})
 	})
 	t.Run("one does not decrypt", func(t *testing.T) { // R9000-12.2-4
-		server(t, func(tc *testConn) {
+		server(t, func(t *testing.T, tc *testConn) {
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}, corrupt: true}, tc.flight(packetHandshake)[0])
 			if !tc.conn.complete {
 				t.Error("the packet behind it was not processed")
@@ -325,7 +325,7 @@ func TestCoalescedPackets(t *testing.T) {
 		})
 	})
 	t.Run("another connection id", func(t *testing.T) { // R9000-12.2-3
-		server(t, func(tc *testConn) {
+		server(t, func(t *testing.T, tc *testConn) {
 			p := tc.flight(packetHandshake)[0]
 			p.dcid = tc.initialDCID // it is the connection's, too
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}}, p)
@@ -335,7 +335,7 @@ func TestCoalescedPackets(t *testing.T) {
 		})
 	})
 	t.Run("sent with one connection id", func(t *testing.T) { // R9000-12.2-2
-		scripted(t, serverSide, func(tc *testConn) {
+		scripted(t, serverSide, func(t *testing.T, tc *testConn) {
 			tc.writeHandshake()
 			several := false
 			for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
@@ -358,7 +358,7 @@ func TestCoalescedPackets(t *testing.T) {
 func TestOneRTTBeforeTheEnd(t *testing.T) {
 	for _, side := range []testSide{clientSide, serverSide} {
 		t.Run(side.String(), func(t *testing.T) {
-			scripted(t, side, func(tc *testConn) {
+			scripted(t, side, func(t *testing.T, tc *testConn) {
 				var id uint64 = 1
 				if side == serverSide {
 					tc.writeHandshake()
@@ -395,7 +395,7 @@ func TestOneRTTBeforeTheEnd(t *testing.T) {
 
 func TestDatagramFrames(t *testing.T) {
 	t.Run("both forms", func(t *testing.T) { // R9221-4-1 R9221-5-2
-		bothSides(t, func(tc *testConn) {
+		bothSides(t, func(t *testing.T, tc *testConn) {
 			var got []string
 			tc.conn.SetDatagramHandler(datagramFunc(func(b []byte) { got = append(got, string(b)) }))
 			tc.write(frDatagram("with length"), frDatagram(""), frRaw([]byte("\x30to the end")...))
@@ -405,7 +405,7 @@ func TestDatagramFrames(t *testing.T) {
 		})
 	})
 	t.Run("not announced", func(t *testing.T) { // R9221-3-3
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			if v, ok := tc.intParam(paramMaxDatagramFrame); ok && v != 0 {
 				t.Errorf("max_datagram_frame_size %d", v)
 			}
@@ -414,13 +414,13 @@ func TestDatagramFrames(t *testing.T) {
 		}, func(c *Config) { c.Datagrams = false })
 	})
 	t.Run("not taken by the peer", func(t *testing.T) { // R9221-3-1
-		bothSides(t, func(tc *testConn) {
+		bothSides(t, func(t *testing.T, tc *testConn) {
 			tc.conn.SendDatagrams([]*PacketBuf{datagram(0, 10), datagram(0, 0)})
 			tc.wantSilenceNoDatagram("the peer takes no datagrams")
 		}, func(p *testParams) { p.remove(paramMaxDatagramFrame) })
 	})
 	t.Run("limit of the peer", func(t *testing.T) { // R9221-3-2
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			if got := tc.conn.MaxDatagramPayload(); got != 99 {
 				t.Errorf("MaxDatagramPayload %d, want 99: the limit counts the type", got)
 			}
@@ -431,7 +431,7 @@ func TestDatagramFrames(t *testing.T) {
 		}, func(p *testParams) { p.set(paramMaxDatagramFrame, 100) })
 	})
 	t.Run("no flow control, acknowledged, not repeated", func(t *testing.T) { // R9221-5.3-1 R9221-5.2-1
-		established(t, serverSide, func(tc *testConn) {
+		established(t, serverSide, func(t *testing.T, tc *testConn) {
 			if v, _ := tc.intParam(paramMaxDatagramFrame); v != 65535 { // R9221-3-5
 				t.Errorf("max_datagram_frame_size %d", v)
 			}

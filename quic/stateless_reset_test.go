@@ -30,37 +30,37 @@ func TestStatelessResetReceived(t *testing.T) {
 	token := [16]byte(bytes.Repeat([]byte{0xaa}, 16))
 	fromServer := func(p *testParams) { p.setBytes(paramStatelessResetToken, token[:]) }
 	t.Run("token of the transport parameters", func(t *testing.T) { // R9000-10.3.1-1
-		established(t, clientSide, func(tc *testConn) { reset(t, tc, resetDatagram(token, 21)) }, fromServer)
+		established(t, clientSide, func(t *testing.T, tc *testConn) { reset(t, tc, resetDatagram(token, 21)) }, fromServer)
 	})
 	t.Run("connection id of ours", func(t *testing.T) { // the packet does not decrypt
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			b := resetDatagram(token, 60)
 			copy(b[1:], tc.connSCID)
 			reset(t, tc, b)
 		}, fromServer)
 	})
 	t.Run("long header", func(t *testing.T) { // R9000-10.3-4
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			b := resetDatagram(token, 60)
 			b[0] |= 0x80
 			reset(t, tc, b)
 		}, fromServer)
 	})
 	t.Run("long header with a connection id of ours", func(t *testing.T) { // R9000-10.3-4
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			b := resetDatagram(token, 60)
 			copy(b, append([]byte{0xc3, 0, 0, 0, 1, 8}, tc.connSCID...))
 			reset(t, tc, b)
 		}, fromServer)
 	})
 	t.Run("too small", func(t *testing.T) { // R9000-10.3-5
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.writeRaw(resetDatagram(token, 20))
 			tc.wantAlive("datagram of 20 bytes")
 		}, fromServer)
 	})
 	t.Run("connection id in use and others", func(t *testing.T) { // R9000-10.3.1-2
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.write(tc.peerCIDFrame(0, 1, 0))
 			tc.writeRaw(resetDatagram(peerToken(0, 1), 40))
 			tc.wantAlive("token of a connection id that was never used")
@@ -99,7 +99,7 @@ func TestStatelessResetSent(t *testing.T) {
 		}
 		return p.raw
 	}
-	established(t, serverSide, func(tc *testConn) {
+	established(t, serverSide, func(t *testing.T, tc *testConn) {
 		want := k.token(unknown)
 		for _, size := range []int{9, 20, 21, 22, 30, 43, 44, 100, 1200} {
 			got := answer(tc, size)
@@ -147,7 +147,7 @@ func TestStatelessResetSent(t *testing.T) {
 func TestResetTokens(t *testing.T) {
 	key := [32]byte{1, 2, 3}
 	k := statelessResetKey(key)
-	established(t, serverSide, func(tc *testConn) {
+	established(t, serverSide, func(t *testing.T, tc *testConn) {
 		announced := tc.connParams[paramStatelessResetToken]
 		if want := k.token(tc.connSCID); !bytes.Equal(announced, want[:]) {
 			t.Errorf("stateless_reset_token %x, want %x", announced, want)
@@ -170,7 +170,7 @@ func TestResetTokens(t *testing.T) {
 		tc.wantClose("error with state", FrameEncodingError)
 	}, func(c *Config) { c.StatelessResetKey = &key })
 	t.Run("client", func(t *testing.T) {
-		established(t, clientSide, func(tc *testConn) {
+		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			if _, ok := tc.connParams[paramStatelessResetToken]; ok {
 				t.Error("a client announces a stateless_reset_token")
 			}

@@ -39,6 +39,7 @@ type testConn struct {
 	// The peer.
 	addr          netip.AddrPort // where it is, on path 0
 	params        testParams
+	originalDCID  *originalDCID
 	connParams    map[uint64][]byte // what the connection announced
 	peerTLSConfig *tls.Config
 	tls           *tls.QUICConn
@@ -74,12 +75,19 @@ var (
 // testCert is made once: that is slow.
 var testCert = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) { return quictest.Cert("server.test") })
 
+// testOtherCert is one that nobody trusts.
+var testOtherCert = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) { return quictest.Cert("server.test") })
+
 // testSocketMTU leaves path MTU discovery nothing to do: datagrams have 1200 bytes.
 const testSocketMTU = 1200 + 28
 
 // multipathUpTo is an option: the peer announces initial_max_path_id n, and so does
 // the connection.
 type multipathUpTo uint64
+
+// originalDCID is an option: a server's original_destination_connection_id, nil for
+// none.
+type originalDCID struct{ value []byte }
 
 // testSide says which end the connection under test is.
 type testSide bool
@@ -97,30 +105,30 @@ func (s testSide) String() string {
 }
 
 // scripted runs f in a bubble of virtual time with a connection that has not
-// begun its handshake. Options are func(*Config), func(*testParams) and
-// multipathUpTo.
-func scripted(t *testing.T, side testSide, f func(tc *testConn), options ...any) {
+// begun its handshake. Options are func(*Config), func(*testParams), func(*tls.Config)
+// of the peer, multipathUpTo and originalDCID.
+func scripted(t *testing.T, side testSide, f func(t *testing.T, tc *testConn), options ...any) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		tc := newTestConn(t, side, options)
 		defer tc.cleanup()
-		f(tc)
+		f(t, tc)
 	})
 }
 
 // established is scripted with the handshake done and confirmed, and everything
 // acknowledged.
-func established(t *testing.T, side testSide, f func(tc *testConn), options ...any) {
+func established(t *testing.T, side testSide, f func(t *testing.T, tc *testConn), options ...any) {
 	t.Helper()
-	scripted(t, side, func(tc *testConn) {
+	scripted(t, side, func(t *testing.T, tc *testConn) {
 		t.Helper()
 		tc.handshake()
-		f(tc)
+		f(t, tc)
 	}, options...)
 }
 
 // bothSides runs a subtest for each end.
-func bothSides(t *testing.T, f func(tc *testConn), options ...any) {
+func bothSides(t *testing.T, f func(t *testing.T, tc *testConn), options ...any) {
 	t.Helper()
 	for _, side := range []testSide{clientSide, serverSide} {
 		t.Run(side.String(), func(t *testing.T) { established(t, side, f, options...) })
@@ -170,6 +178,11 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 			o(tc.config)
 		case func(*testParams):
 			o(&tc.params)
+		case func(*tls.Config):
+			tc.peerTLSConfig = tc.peerTLSConfig.Clone()
+			o(tc.peerTLSConfig)
+		case originalDCID:
+			tc.originalDCID = &o
 		case multipathUpTo:
 			tc.config.InitialMaxPathID = int(o)
 			tc.params.set(paramMaxPathID, uint64(o))
@@ -214,7 +227,12 @@ func (tc *testConn) startDial() {
 	tc.connSCID = bytes.Clone(d.data[7+n : 7+n+uint64(d.data[6+n])])
 	tc.cids[0] = map[uint64][]byte{0: tc.connSCID}
 	tc.setInitialKeys(tc.initialDCID)
-	tc.params.setBytes(paramOriginalDstConnID, tc.initialDCID)
+	switch o := tc.originalDCID; {
+	case o == nil:
+		tc.params.setBytes(paramOriginalDstConnID, tc.initialDCID)
+	case o.value != nil:
+		tc.params.setBytes(paramOriginalDstConnID, o.value)
+	}
 	tc.startPeerTLS()
 	tc.readDatagram(d)
 }

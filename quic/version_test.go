@@ -25,7 +25,7 @@ func TestVersionNegotiationReceived(t *testing.T) {
 	const other = 0x6b3343cf                        // version 2
 	t.Run("no common version", func(t *testing.T) { // R9000-6.2-1 R9000-17.2.1-2 R8999-6-1
 		for _, first := range []byte{0x80, 0xff} {
-			scripted(t, clientSide, func(tc *testConn) {
+			scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 				tc.skip()
 				tc.writeRaw(versionNegotiation(first, tc.connSCID, tc.initialDCID, other, 0x1a2a3a4a))
 				err, ok := (<-tc.dialErr).(*VersionNegotiationError)
@@ -38,7 +38,7 @@ func TestVersionNegotiationReceived(t *testing.T) {
 	})
 	ignored := func(name string, packet func(tc *testConn) []byte) {
 		t.Run(name, func(t *testing.T) {
-			scripted(t, clientSide, func(tc *testConn) {
+			scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 				tc.skip()
 				tc.writeRaw(packet(tc))
 				tc.wantNoDatagram("Version Negotiation is not answered") // R9000-6.1-1
@@ -59,7 +59,7 @@ func TestVersionNegotiationReceived(t *testing.T) {
 		return versionNegotiation(0xc0, tc.connSCID, []byte("somebody"), other)
 	})
 	t.Run("after another packet", func(t *testing.T) { // R9000-6.2-2
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.skip()
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}})
 			tc.writeRaw(versionNegotiation(0xc0, tc.connSCID, tc.initialDCID, other))
@@ -77,7 +77,7 @@ func TestVersionNegotiationSent(t *testing.T) {
 		binary.BigEndian.PutUint32(b[1:], version)
 		return append(b, make([]byte, size-len(b))...)
 	}
-	established(t, serverSide, func(tc *testConn) {
+	established(t, serverSide, func(t *testing.T, tc *testConn) {
 		tc.writeRaw(first(0x0a1a2a3a, 1200))
 		p := tc.wantPacket("unknown version", packetVersionNegotiation) // R9000-5.2.2-1
 		// R9000-17.2.1-1 R8999-6-3 R9000-17.2-4
@@ -113,7 +113,7 @@ func retry(tc *testConn, first byte, scid []byte, token string) []byte {
 func TestRetry(t *testing.T) {
 	newSCID := []byte("retryscid")
 	for _, unused := range []byte{0xf0, 0xff} { // R9000-17.2.5-1
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			first := tc.wantPacket("ClientHello", packetInitial)
 			tc.writeRaw(retry(tc, unused, newSCID, "token"))
 			tc.setInitialKeys(newSCID) // R9001-5.2-1 R9000-17.2.5.1-3
@@ -151,7 +151,7 @@ func TestRetry(t *testing.T) {
 func TestRetryIgnored(t *testing.T) {
 	ignored := func(name string, packet func(tc *testConn) []byte) {
 		t.Run(name, func(t *testing.T) {
-			scripted(t, clientSide, func(tc *testConn) {
+			scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 				tc.skip()
 				tc.writeRaw(packet(tc))
 				tc.wantNoDatagram("no second Initial packet")
@@ -169,7 +169,7 @@ func TestRetryIgnored(t *testing.T) {
 		return retry(tc, 0xf0, tc.initialDCID, "token")
 	})
 	t.Run("after an Initial packet", func(t *testing.T) { // R9000-17.2.5.2-2
-		scripted(t, clientSide, func(tc *testConn) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.skip()
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}})
 			tc.skip()
