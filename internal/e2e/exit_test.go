@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"math/big"
 	"net"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,7 @@ import (
 
 // Exit codes that the programs document in --help.
 const (
+	exitFailure     = 1
 	exitUsage       = 2
 	exitInterface   = 5
 	exitAddressUsed = 6
@@ -56,6 +58,21 @@ func expectExit(t *testing.T, output string, code, want int, says ...string) {
 	for _, s := range says {
 		if !strings.Contains(last, s) {
 			t.Errorf("%q is not in the last line: %s", s, last)
+		}
+	}
+}
+
+func TestHelpListsTheExitCodes(t *testing.T) {
+	for _, program := range []string{programs.Client, programs.Server} {
+		help, err := exec.Command(program, "--help").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, list, _ := strings.Cut(string(help), "Exit codes:")
+		for _, code := range []int{0, exitFailure, exitUsage, exitInterface, exitAddressUsed, exitWrongKey, exitCertificate, exitUnreachable, exitNotRunning} {
+			if !strings.Contains(list, fmt.Sprintf("\n  %2d  ", code)) {
+				t.Errorf("%s --help does not tell what exit code %d is", program, code)
+			}
 		}
 	}
 }
@@ -179,7 +196,7 @@ func TestExitCodesOfTheServer(t *testing.T) {
 		{"taken port", []string{"--config", lab.ServerConfig}, exitAddressUsed, []string{"443"}},
 		{"no certificate", []string{"--config", lab.ServerConfig, "--cert", "/run/nothing.crt"}, exitCertificate, []string{"/run/nothing.crt"}},
 		{"no users", []string{"--cert", "/run/lab/server.crt", "--key", "/run/lab/server.key"}, exitUsage, []string{"--user"}},
-		{"init again", []string{"init", "--dir", "/run/lab", "--address", "203.0.113.1:443"}, 1, []string{"/run/lab/server.key"}},
+		{"init again", []string{"init", "--dir", "/run/lab", "--address", "203.0.113.1:443"}, exitFailure, []string{"/run/lab/server.key"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := w.context()

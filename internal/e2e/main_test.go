@@ -41,7 +41,7 @@ func runTests(m *testing.M) int {
 			return 1
 		}
 		defer os.RemoveAll(dir)
-		if _, err := lab.BuildPrograms(context.Background(), dir); err != nil {
+		if err := lab.Build(context.Background(), dir, "mqvpn-server", "mqvpn-client", "mqvpn-lab"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

@@ -22,26 +22,34 @@ type Programs struct {
 	Server, Client string
 }
 
-// module is where go build finds the programs from anywhere in the source tree.
-const module = "github.com/mqvpn/mqvpn"
-
 // BuildPrograms builds both programs from source into a directory.
 func BuildPrograms(ctx context.Context, dir string) (Programs, error) {
-	dir, err := filepath.Abs(dir)
-	if err != nil {
+	if err := Build(ctx, dir, "mqvpn-server", "mqvpn-client"); err != nil {
 		return Programs{}, err
 	}
+	return ProgramsIn(dir)
+}
+
+// Build builds commands of this module into a directory. It works anywhere in the
+// source tree.
+func Build(ctx context.Context, dir string, commands ...string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return Programs{}, err
+		return err
 	}
 	// The version is of no interest here, and finding it out fails in a tree that
 	// belongs to another user.
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", dir+"/",
-		module+"/cmd/mqvpn-server", module+"/cmd/mqvpn-client")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return Programs{}, fmt.Errorf("go build: %w\n%s", err, out)
+	args := []string{"build", "-buildvcs=false", "-o", dir + "/"}
+	for _, c := range commands {
+		args = append(args, "github.com/mqvpn/mqvpn/cmd/"+c)
 	}
-	return ProgramsIn(dir)
+	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // ProgramsIn returns the programs that are in a directory.
