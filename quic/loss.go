@@ -295,8 +295,12 @@ func (l *lossState) ptoTimer() (t instant, sp spaceID) {
 			}
 			d += l.maxAckDelay
 		}
-		// From the last expiry if its probe could not be sent yet. R9002-6.2.1-3
-		if at := max(s.lastEliciting, l.lastPTO).add(l.backoff(d)); t.isZero() || at < t {
+		at := s.lastEliciting.add(l.backoff(d))
+		if at <= l.lastPTO { // its probe could not be sent: a period from then
+			at = l.lastPTO.add(l.backoff(d))
+		}
+		// R9002-6.2.1-3
+		if t.isZero() || at < t {
 			t, sp = at, spaceID(id)
 		}
 	}
