@@ -114,6 +114,7 @@ func (c *client) keepUp(ctx context.Context) error {
 			if err = c.setUp(t); err == nil {
 				next, err = c.serve(ctx, t)
 			}
+			c.router.setDefault(nil)
 			c.setCurrent(nil)
 			t.close()
 			t = next

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,9 @@ func (h *host) listen(addr netip.AddrPort, iface string) (quic.Socket, error) {
 	}
 	s, err := quic.ListenUDP(network, addr, iface)
 	switch {
+	case err == nil:
+		h.warnOnce(s)
+		return s, nil
 	case errors.Is(err, unix.EADDRINUSE):
 		return nil, failf(ExitAddressUsed, "UDP %s is in use by another program: stop it, or choose another with --listen", addr)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
@@ -39,7 +43,23 @@ func (h *host) listen(addr netip.AddrPort, iface string) (quic.Socket, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, failf(ExitPermission, "interface %s: no permission to use it: run as root or with CAP_NET_RAW", iface)
 	}
-	return s, err
+	return nil, err
+}
+
+// warnOnce logs what is wrong with the host for all sockets.
+func (h *host) warnOnce(s quic.Socket) {
+	w, ok := s.(interface{ Warnings() []string })
+	if !ok {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, text := range w.Warnings() {
+		if !slices.Contains(h.warned, text) {
+			h.warned = append(h.warned, text)
+			h.log.Warn(text)
+		}
+	}
 }
 
 func (h *host) lookup(ctx context.Context, name string) ([]netip.Addr, error) {

@@ -25,6 +25,7 @@ type host struct {
 	mu      sync.Mutex // held by the methods of system and its kin
 	journal *journal
 	tables  map[string]int // routing table of each path's interface
+	warned  []string       // warnings that were logged
 }
 
 func openClientSystem(cfg *Config, log *slog.Logger) (clientSystem, error) {

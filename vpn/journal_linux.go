@@ -64,11 +64,29 @@ type journalEntry struct {
 // journalPath is the file for a tunnel interface. Network namespaces have their
 // own routes but may share /run, so the namespace is part of the name.
 func journalPath(dir, tunName string) (string, error) {
-	fi, err := os.Stat("/proc/thread-self/ns/net")
+	ns, err := namespaceID()
 	if err != nil {
 		return "", fmt.Errorf("network namespace: %w", err)
 	}
-	return filepath.Join(dir, fmt.Sprintf("%s-%d.undo", tunName, fi.Sys().(*syscall.Stat_t).Ino)), nil
+	return filepath.Join(dir, fmt.Sprintf("%s-%d.undo", tunName, ns)), nil
+}
+
+// namespaceID is the kernel's cookie of the network namespace, which is not used
+// again for another one; before Linux 5.14 the inode number, which may be.
+func namespaceID() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	if cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE); err == nil {
+		return cookie, nil
+	}
+	fi, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return 0, err
+	}
+	return fi.Sys().(*syscall.Stat_t).Ino, nil
 }
 
 // openJournal opens or makes the file. The changes that it lists were left by a run

@@ -130,7 +130,7 @@ func TestThreeClients(t *testing.T) {
 			t.Error("a packet to nobody was delivered")
 		}
 		st := srv.stats()
-		if st.Count != 3 || st.Dropped["no_client"] != 1 {
+		if st.Count != 3 || st.Dropped["no_session"] != 1 {
 			t.Errorf("statistics %+v", st)
 		}
 		for _, c := range clients {
