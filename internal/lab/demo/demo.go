@@ -127,8 +127,7 @@ func (r *runner) conclude() error {
 		r.report.writePlots(path("plot.svg"), path("plot.png")))
 	r.view.say("")
 	r.report.writeTable(r.options.Stdout)
-	r.view.say("\n  link emulator: at most %.1f ms late, %.0f %% of a core; the run took %.0f s",
-		r.report.Lateness, 100*r.report.EmulatorCPU, r.report.Seconds)
+	r.view.say("\n  the run took %.0f s, the link emulator %.0f %% of a core", r.report.Seconds, 100*r.report.EmulatorCPU)
 	r.view.say("  plot and data: %s, %s, %s\n", path("plot.svg"), path("plot.png"), path("report.json"))
 	r.view.say("%s", r.report.verdict())
 	return err
