@@ -27,9 +27,26 @@ type packetCounter struct{ packets atomic.Int64 }
 func (c *packetCounter) HandlePacket([]byte) { c.packets.Add(1) }
 func (c *packetCounter) FlushPackets()       {}
 
+// takeTurns is a scheduler that uses all paths alike, whatever is measured of them.
+type takeTurns struct{ next int }
+
+func (s *takeTurns) Pick(_ time.Duration, _ sched.Work, paths []sched.Path) (first, second int) {
+	for range paths {
+		s.next++
+		if i := s.next % len(paths); paths[i].Blocked == sched.NotBlocked {
+			return i, -1
+		}
+	}
+	return -1, -1
+}
+
+func (*takeTurns) Sent(time.Duration, sched.Work, int, int) {}
+func (*takeTurns) Event(time.Duration, uint32, sched.Event) {}
+
 // loopbackTunnel returns a tunnel over UDP sockets of this host with two paths.
 func loopbackTunnel(t *testing.T) (client, server *Session) {
 	t.Helper()
+	scheduler := func() sched.Scheduler { return new(takeTurns) }
 	listen := func(addr string) quic.Socket {
 		s, err := quic.ListenUDP("udp4", netip.MustParseAddrPort(addr), "")
 		if err != nil {
@@ -40,7 +57,7 @@ func loopbackTunnel(t *testing.T) (client, server *Session) {
 	cert, pool := quictest.Cert("server.test")
 	socket := listen("127.0.0.1:0")
 	addr := socket.LocalAddr()
-	se := quic.NewEndpoint(&quic.Config{Datagrams: true, TLS: &tls.Config{
+	se := quic.NewEndpoint(&quic.Config{Datagrams: true, NewScheduler: scheduler, TLS: &tls.Config{
 		Certificates: []tls.Certificate{cert}, NextProtos: []string{http3.NextProto}, MinVersion: tls.VersionTLS13}})
 	t.Cleanup(func() { se.Close() })
 	se.AddSocket(socket)
@@ -50,7 +67,7 @@ func loopbackTunnel(t *testing.T) (client, server *Session) {
 	for _, s := range sockets {
 		ce.AddSocket(s)
 	}
-	cc, err := ce.Dial(t.Context(), sockets[0], addr, &quic.Config{Datagrams: true, TLS: &tls.Config{
+	cc, err := ce.Dial(t.Context(), sockets[0], addr, &quic.Config{Datagrams: true, NewScheduler: scheduler, TLS: &tls.Config{
 		RootCAs: pool, ServerName: "server.test", NextProtos: []string{http3.NextProto}, MinVersion: tls.VersionTLS13}})
 	if err != nil {
 		t.Fatal(err)
@@ -120,12 +137,11 @@ func TestPacketAllocs(t *testing.T) {
 	up, down := packet4("10.9.0.2", "1.1.1.1", 1200), packet4("1.1.1.1", "10.9.0.2", 1200)
 	bufs := make([]*quic.PacketBuf, burst)
 	send := func(s *Session, pkt []byte) {
-		bufs = bufs[:burst]
-		for i := range bufs {
-			b := quic.NewPacketBuf()
+		clear(bufs)
+		quic.FillPacketBufs(bufs)
+		for i, b := range bufs {
 			b.SetLen(copy(b.Space(), pkt))
 			b.Flow, b.Class = uint64(i%4+1), sched.ClassTCP+sched.Class(i%2)
-			bufs[i] = b
 		}
 		s.Send(bufs)
 	}

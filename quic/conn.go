@@ -131,6 +131,7 @@ type Conn struct {
 	hdrLen         int    // of the packet begun
 	long           [2]longPacket
 	dgramBufs      []*PacketBuf
+	sentBufs       freePacketBufs // of this turn
 	largeViews     []sched.Path
 	largeIndex     []int
 	picked         int // index of the last Pick, in the views that it was given

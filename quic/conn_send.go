@@ -31,6 +31,7 @@ func (c *Conn) send(now instant) (wake instant) {
 	}
 	if c.complete && c.appKeys.write != nil {
 		wake = c.sendApp(now)
+		c.sentBufs.release()
 	}
 	for _, p := range c.paths {
 		if len(p.batch.runs) > 0 {
@@ -375,13 +376,13 @@ func (c *Conn) writeDatagrams(now instant, p *pathState) int {
 	if len(bufs) == 1 && c.empty() {
 		// Sealing is the copy.
 		n := c.endPacketFrom(now, p, p.tuple, 0, c.w.loneDatagram(bufs[0]))
-		bufs[0].Release()
+		c.sentBufs.add(bufs[0])
 		bufs[0] = nil
 		return n
 	}
 	for i, b := range bufs {
 		c.w.appendDatagram(b.Bytes(), i == len(bufs)-1)
-		b.Release()
+		c.sentBufs.add(b)
 		bufs[i] = nil
 	}
 	return c.endPacket(now, p, p.tuple, 0)

@@ -5,6 +5,7 @@ package quic
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 )
@@ -135,4 +136,35 @@ func BenchmarkDatagramQueue(b *testing.B) {
 	for _, d := range bufs {
 		d.Release()
 	}
+}
+
+// BenchmarkPacketBufs is what a buffer costs that the reader of a TUN device takes,
+// and a connection on another processor releases.
+func BenchmarkPacketBufs(b *testing.B) {
+	const batch = 32
+	full, empty := make(chan []*PacketBuf, 8), make(chan []*PacketBuf, 8)
+	for range cap(empty) {
+		empty <- make([]*PacketBuf, batch)
+	}
+	var conn sync.WaitGroup
+	conn.Go(func() {
+		var free freePacketBufs
+		for bufs := range full {
+			for i, d := range bufs {
+				free.add(d)
+				bufs[i] = nil
+			}
+			free.release()
+			empty <- bufs
+		}
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		bufs := <-empty
+		FillPacketBufs(bufs)
+		full <- bufs
+	}
+	close(full)
+	conn.Wait()
+	b.ReportMetric(float64(b.Elapsed())/float64(b.N*batch), "ns/datagram")
 }

@@ -227,12 +227,12 @@ func newPumpLoad(packets, size int) *pumpLoad {
 
 // send gives the load to c, as flows of TCP and UDP in turn.
 func (l *pumpLoad) send(c *Conn) {
-	for i := range l.bufs {
-		b := NewPacketBuf()
+	FillPacketBufs(l.bufs)
+	for i, b := range l.bufs {
 		b.SetLen(copy(b.Space(), l.payload))
 		flow := i * pumpFlows / len(l.bufs)
 		b.Flow, b.Class = uint64(flow+1), sched.ClassTCP+sched.Class(flow%2)
-		l.bufs[i] = b
 	}
 	c.SendDatagrams(l.bufs)
+	clear(l.bufs)
 }

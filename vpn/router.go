@@ -135,11 +135,9 @@ func (t *tunReader) run() {
 
 // batch moves what is waiting in the device. It reports false when that is closed.
 func (t *tunReader) batch() bool {
+	quic.FillPacketBufs(t.bufs)
 	for i, b := range t.bufs {
-		if b == nil {
-			b = quic.NewPacketBuf()
-			t.bufs[i], t.space[i] = b, b.Space()
-		}
+		t.space[i] = b.Space()
 	}
 	n, err := t.dev.Read(t.space, t.sizes, 0)
 	if err != nil {
