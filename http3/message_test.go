@@ -200,6 +200,7 @@ func TestCapsuleProtocolField(t *testing.T) { // R9297-3.4-1
 		"?1;a=":                           false,
 		"?1;a=\"x":                        false,
 		"?1;a=\"\\x\"":                    false,
+		"?1;a=\" ~\"":                     true,
 		"?1;a=:YWJj":                      false,
 		"?1;a=-":                          false,
 		"?1;a=1.":                         false,

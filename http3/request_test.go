@@ -36,8 +36,14 @@ func TestGet(t *testing.T) {
 			if method == "HEAD" {
 				want = ""
 			}
+			if n, err := s.Read(nil); n != 0 || err != nil {
+				t.Errorf("reading nothing: %d, %v", n, err)
+			}
 			// The answer and the request end with FIN. // R9114-4.1-6
 			body, err := io.ReadAll(s)
+			if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+				t.Errorf("reading on: %v", err)
+			}
 			if err != nil || string(body) != want || resp.Status != 404 || resp.Header.Get("content-length") == "" {
 				t.Errorf("%s: status %d, %q, %v", method, resp.Status, body, err)
 			}

@@ -112,6 +112,7 @@ func TestMayAnswer(t *testing.T) {
 		{"time exceeded", icmp4(11), false},
 		{"redirect", icmp4(5), false},
 		{"ICMP without type", change(packet4("10.0.0.1", "192.0.2.9", 20), 9, 1), false},
+		{"ICMPv6 without type", change(packet6("fd00::1", "2001:db8::9", 40), 6, 58), false},
 		{"ICMPv6 echo request", icmp6(128), true},
 		{"ICMPv6 packet too big", icmp6(2), false},
 		{"ICMPv6 redirect", icmp6(137), false},

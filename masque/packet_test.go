@@ -102,6 +102,7 @@ func TestUpperProtocol(t *testing.T) { // R9484-4.8-1
 		{"authentication header", chain([]byte{51, 17}, ah12, udp), 17, 52},
 		{"first fragment", chain([]byte{44, 17}, first, udp), 17, 48},
 		{"later fragment", chain([]byte{44, 17}, later, udp), 17, -1},
+		{"later fragment without content", chain([]byte{44, 17}, later), 17, -1},
 		{"later fragment of an extension header", chain([]byte{44, 60, 17}, later, ext8), 60, -1},
 		{"cut off in an extension header", chain([]byte{0, 17}, ext8[:4]), 17, -1},
 		{"extension header longer than the packet", chain([]byte{60, 6}, ext16[:8]), 6, -1},

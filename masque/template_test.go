@@ -17,7 +17,7 @@ func TestTemplateExpand(t *testing.T) {
 		// R9484-4.6-1
 		{"https://a/{target}", "2001:db8::42", "*", "a", "/2001%3Adb8%3A%3A42"},
 		{"https://a/{?target}", "192.0.2.0/24", "*", "a", "/?target=192.0.2.0%2F24"},
-		{"https://a/{target}", "a b+ü~", "*", "a", "/a%20b%2B%C3%BC~"},
+		{"https://a/{target}", "a b+üzZ9~", "*", "a", "/a%20b%2B%C3%BCzZ9~"},
 	} {
 		tmpl, err := ParseTemplate(c.template)
 		if err != nil {
