@@ -176,7 +176,9 @@ func (a *ackState) ecnCounts() *wire.ECNCounts {
 }
 
 // delay is the ACK Delay of an ACK frame sent now.
-func (a *ackState) delay(now instant) time.Duration { return now.sub(a.largestTime) }
+func (a *ackState) delay(now instant) time.Duration {
+	return max(0, now.sub(a.largestTime)) // the reader's clock may be ahead of the turn's
+}
 
 // sent notes that an acknowledgment with frameRanges has been sent.
 func (a *ackState) sent() { a.unacked, a.urgent, a.timer = 0, false, 0 }

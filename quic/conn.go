@@ -71,24 +71,25 @@ type Conn struct {
 	dgrams   dgramQueue
 
 	// Handshake.
-	tls           *tls.QUICConn
-	initial       *longSpace // nil when discarded
-	handshake     *longSpace
-	originalDCID  []byte // Destination Connection ID of the client's first Initial
-	retrySCID     []byte
-	peerSCID      []byte // Source Connection ID of the peer's first packet
-	gotPeerSCID   bool
-	retryToken    []byte
-	complete      bool // handshake complete
-	confirmed     bool // handshake confirmed
-	localParams   transportParams
-	peerParams    *transportParams
-	handshakeEnd  instant
-	handshakeSeen bool // Endpoint.handshakeEnded was told
-	doneFrame     sentVal
-	early         []earlyPacket // packets whose keys are not there yet
-	readLevel     tls.QUICEncryptionLevel
-	postHandshake messageScanner
+	tls             *tls.QUICConn
+	initial         *longSpace // nil when discarded
+	handshake       *longSpace
+	handshakeRemote netip.AddrPort // the server's address in the handshake
+	originalDCID    []byte         // Destination Connection ID of the client's first Initial
+	retrySCID       []byte
+	peerSCID        []byte // Source Connection ID of the peer's first packet
+	gotPeerSCID     bool
+	retryToken      []byte
+	complete        bool // handshake complete
+	confirmed       bool // handshake confirmed
+	localParams     transportParams
+	peerParams      *transportParams
+	handshakeEnd    instant
+	handshakeSeen   bool // Endpoint.handshakeEnded was told
+	doneFrame       sentVal
+	early           []earlyPacket // packets whose keys are not there yet
+	readLevel       tls.QUICEncryptionLevel
+	postHandshake   messageScanner
 
 	// 1-RTT.
 	appKeys    appKeys
@@ -139,6 +140,7 @@ type Conn struct {
 	lastReceived                                        instant
 	sentSinceReceive                                    bool    // an ack-eliciting packet, since the last packet received
 	authentic                                           bool    // a packet of the datagram being processed was opened
+	datagramSize                                        int     // of the datagram being processed, bytes
 	probingOnly                                         bool    // the packet being processed has only probing frames so far
 	idleFrom                                            instant // for the idle time-out
 	datagramsSent, datagramsReceived, tooLargeDatagrams uint64
@@ -209,6 +211,7 @@ func newClientConn(e *Endpoint, cfg *Config, es *endpointSocket, remote netip.Ad
 	dcid := randomCID() // R9000-7.2-1 R9000-7.2-2
 	c.originalDCID = dcid[:]
 	c.startPathZero(c.turnTime, tuple{sock: es, remote: remote}, makeConnID(dcid[:]))
+	c.handshakeRemote = remote
 	c.paths[0].validated = true // a client may send to the address that it chose
 	c.setInitialKeys(dcid[:])
 	return c
@@ -297,7 +300,7 @@ func (c *Conn) OpenPath(s Socket, remote netip.AddrPort, label string) error {
 			err = errMultipathOff
 			return
 		}
-		if c.complete && c.peerParams.disableActiveMigration && remote == c.paths[0].remote { // RMP21-2.2-2
+		if c.complete && c.peerParams.disableActiveMigration && remote == c.handshakeRemote { // RMP21-2.2-2
 			err = errors.New("quic: the peer forbids other paths to its address")
 			return
 		}

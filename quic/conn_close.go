@@ -97,6 +97,7 @@ func (c *Conn) receiveClosing(m *rxMsg, d []byte) {
 // learns of it even if one of them has just died.
 func (c *Conn) sendClosing(now instant) {
 	if c.closing.phase != closing || !c.closing.due {
+		c.closing.ended = c.closing.ended || c.closing.quit
 		return
 	}
 	c.closing.due = false
@@ -105,6 +106,7 @@ func (c *Conn) sendClosing(now instant) {
 	}
 	if c.complete && c.appKeys.write != nil {
 		for _, p := range c.paths {
+			c.closing.due = c.closing.due || p.sockBlocked
 			if p.phase >= pathAbandoning || p.ampAllowance() < minInitialSize || !c.beginPacket(p, minInitialSize) {
 				continue
 			}

@@ -64,8 +64,9 @@ type idState struct {
 	retirePriorTo   uint64
 	largestRemote   uint64 // largest sequence number received, plus one
 	retire          []retirement
-	cidsBlocked     sentVal // PATH_CIDS_BLOCKED
-	abandon         sentVal // our PATH_ABANDON
+	retired         rangeset[uint64] // sequence numbers that we have retired
+	cidsBlocked     sentVal          // PATH_CIDS_BLOCKED
+	abandon         sentVal          // our PATH_ABANDON
 	abandonCode     uint64
 	peerAbandoned   bool
 	goneAt          instant // when the state may be dropped, once both sides have abandoned
@@ -162,10 +163,8 @@ func (c *Conn) handleNewConnectionID(now instant, f *wire.Frame) error {
 	}
 	s.largestRemote = max(s.largestRemote, f.Sequence+1)
 	s.retirePriorTo = max(s.retirePriorTo, f.RetirePriorTo) // R9000-19.15-5
-	for _, r := range s.retire {
-		if r.seq == f.Sequence {
-			return nil // a repeated frame of one that is retired already
-		}
+	if s.retired.contains(f.Sequence) {
+		return nil // a repeated frame of one that is retired already
 	}
 	if f.Sequence < s.retirePriorTo { // R9000-19.15-6
 		return c.retireRemote(s, f.Sequence)
@@ -216,6 +215,7 @@ func (c *Conn) retireRemote(s *idState, seq uint64) error {
 	r := retirement{seq: seq}
 	r.state.set()
 	s.retire = append(s.retire, r)
+	s.retired.add(seq, seq+1)
 	c.controlDue = true
 	return nil
 }

@@ -67,7 +67,7 @@ func (c *Conn) turn(now instant) (wake instant) {
 	c.endReceive()
 	box.release()
 	c.advance(now)
-	return earliest(c.send(now), c.nextTimer())
+	return earliest(c.send(now), c.nextTimer(now))
 }
 
 // endReceive ends a batch of received packets.

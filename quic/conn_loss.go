@@ -27,7 +27,7 @@ func (c *Conn) handleAck(now instant, p *pathState, sp spaceID, f *wire.Frame, v
 		c.appKeys.appAcked(now, p, p.space.largestAcked)
 	}
 	if eliciting {
-		c.pathAcked(now, p, p.loss.lastAckedSent)
+		c.pathAcked(now, p, p.loss.lastAckedSent, via == p)
 	}
 	return nil
 }
@@ -68,7 +68,7 @@ func (c *Conn) handleFate(sp spaceID, p *pathState, r frameRecord, f fate) {
 	default:
 		c.streams.handleFate(r, f)
 	}
-	if f == fateLost {
+	if f == fateLost && r.kind != recordAck {
 		c.controlDue = true
 	}
 }

@@ -15,7 +15,7 @@ func (c *Conn) handleDatagram(m *rxMsg, d []byte) {
 		c.receiveClosing(m, d)
 		return
 	}
-	c.authentic = false
+	c.authentic, c.datagramSize = false, len(d)
 	c.handlePackets(m, d, false)
 	if !c.authentic {
 		c.maybeReset(d)
@@ -60,8 +60,10 @@ func (c *Conn) credit(m *rxMsg, size int, done *bool) {
 	}
 	*done = true
 	p := c.paths[0]
-	p.ampReceived += size
 	p.stats.bytesReceived += uint64(size)
+	if m.src == p.remote {
+		p.ampReceived += size
+	}
 	if !p.validated {
 		p.loss.setAmplificationBlocked(false)
 	}
@@ -134,7 +136,9 @@ func (c *Conn) handleLong(m *rxMsg, pkt []byte, h *wire.LongHeader, datagramSize
 		return
 	}
 	c.notePeerSCID(h)
-	p.local, p.sock = m.dst, m.sock
+	if !c.isClient { // a client's kernel chooses the address, which may change
+		c.setTuple(p, tuple{sock: m.sock, remote: m.src, local: m.dst})
+	}
 	c.received(p)
 	if sp == handshakeSpace && !c.isClient {
 		c.validateAddress(c.turnTime, p) // R9000-8.1-3
@@ -189,8 +193,10 @@ func (c *Conn) handleShort(m *rxMsg, pkt []byte, size int, credited *bool) {
 		}
 	} else if s.id != 0 {
 		*credited = true
-		p.ampReceived += size
 		p.stats.bytesReceived += uint64(size)
+		if m.src == p.remote {
+			p.ampReceived += size
+		}
 	}
 	payload, pn, ok, err := c.openShort(now, p, pkt)
 	if err != nil {
@@ -275,7 +281,7 @@ func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []b
 	p.space.acks.received(m.at, pn, eliciting, m.ecn)
 	if int64(pn) > p.largestRecvNonProbing && !c.probingOnly { // R9000-9.3-2
 		p.largestRecvNonProbing = int64(pn)
-		if at != p.tuple {
+		if !c.isClient && at != p.tuple {
 			c.addressChanged(now, p, at, size)
 		}
 	}
@@ -478,6 +484,7 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 	case wire.FrameTypePathChallenge:
 		// The newest one is answered, on the 4-tuple where it came. // R9000-8.2.2-1 R9000-8.2.2-3
 		p.response, p.responseDue, p.responseTo = f.Challenge, true, *at
+		p.responseRoom = 3 * c.datagramSize // R9000-8-1, if that address is not validated
 	case wire.FrameTypePathResponse:
 		c.handlePathResponse(now, f)
 	case wire.FrameTypeConnectionClose, wire.FrameTypeApplicationClose:

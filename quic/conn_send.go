@@ -120,7 +120,7 @@ func (c *Conn) sendLimits(now instant, starved bool) (wake instant) {
 	for i, p := range c.viewPaths {
 		reason := c.views[i].Blocked
 		p.loss.setAppLimited(starved && reason != sched.BlockedCwnd && reason != sched.BlockedPacing)
-		if starved {
+		if starved || p.sockBlocked {
 			continue
 		}
 		if c.batchFull(p) {
@@ -231,9 +231,13 @@ const minPathPacket = 64
 
 // sendResponse answers a PATH_CHALLENGE where it came from. // R9000-8.2.2-2 R9000-8.2.2-5 R9000-8.2.2-6
 func (c *Conn) sendResponse(now instant, p *pathState) {
-	size := minInitialSize
+	size := min(minInitialSize, p.responseRoom)
 	if p.responseTo == p.tuple {
 		size = p.pathPacketSize()
+	}
+	if p.responseTo.sock != p.sock { // nobody moves a path to another port of ours
+		p.responseDue = false
+		return
 	}
 	if size < minPathPacket || !c.beginPacket(p, size) {
 		return
@@ -297,8 +301,10 @@ func (c *Conn) sendProbe(now instant, p *pathState) bool {
 		return false
 	}
 	c.appendAcks(now, p)
-	c.appendControl(p)
-	c.streams.appendData(&c.w)
+	if !c.otherPathAnswers(p) { // or what the peer lacks goes there: RMP21-5.7-1
+		c.appendControl(p)
+		c.streams.appendData(&c.w)
+	}
 	if !c.w.ackEliciting {
 		c.w.appendPing()
 	}
@@ -331,8 +337,7 @@ func (c *Conn) writeFrames(now instant, p *pathState, stream bool) int {
 	if stream {
 		c.streams.appendData(&c.w)
 	}
-	if !c.w.ackEliciting {
-		// Only acknowledgments: they go when they are due.
+	if c.empty() {
 		return 0
 	}
 	return c.endPacket(now, p, p.tuple, 0)

@@ -59,15 +59,22 @@ func (c *Conn) usesLossTimer(p *pathState) bool {
 	return p.phase == pathActive || p.phase == pathSuspect || !c.confirmed
 }
 
+// ackTime is when an acknowledgment becomes due. One that is due already and could
+// not be sent waits for what unblocks it.
+func ackTime(now instant, s *space) instant {
+	if t := s.acks.deadline(); t > now {
+		return t
+	}
+	return 0
+}
+
 // nextTimer is when advance has something to do.
-func (c *Conn) nextTimer() instant {
+func (c *Conn) nextTimer(now instant) instant {
 	if c.closing.phase != notClosing {
 		return c.closing.until
 	}
 	t := earliest(c.idleDeadline(), c.handshakeEnd)
-	if c.appKeys.prevRead != nil {
-		t = earliest(t, c.appKeys.prevUntil)
-	}
+	t = earliest(t, c.appKeys.prevUntil)
 	t = earliest(t, c.nextWish)
 	t = earliest(t, c.lastPathGone)
 	for _, s := range c.ids {
@@ -77,7 +84,7 @@ func (c *Conn) nextTimer() instant {
 		}
 	}
 	for _, p := range c.paths {
-		t = earliest(t, p.space.acks.deadline())
+		t = earliest(t, ackTime(now, &p.space))
 		if p.phase >= pathAbandoning {
 			continue
 		}
@@ -92,10 +99,10 @@ func (c *Conn) nextTimer() instant {
 		}
 	}
 	if c.initial != nil {
-		t = earliest(t, c.initial.space.acks.deadline())
+		t = earliest(t, ackTime(now, &c.initial.space))
 	}
 	if c.handshake != nil {
-		t = earliest(t, c.handshake.space.acks.deadline())
+		t = earliest(t, ackTime(now, &c.handshake.space))
 	}
 	return t
 }

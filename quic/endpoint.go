@@ -19,6 +19,8 @@ const (
 	maxHandshakes = 1024
 )
 
+var errTooManyHandshakes = errors.New("quic: too many handshakes")
+
 // ErrEndpointClosed is returned by calls on a closed Endpoint.
 var ErrEndpointClosed = errors.New("quic: endpoint closed")
 
@@ -87,6 +89,13 @@ func (e *Endpoint) RemoveSocket(s Socket) {
 	s.Close()
 }
 
+// has says that es has not been removed.
+func (e *Endpoint) has(es *endpointSocket) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Contains(e.sockets, es)
+}
+
 // socket finds the endpointSocket of s, or nil.
 func (e *Endpoint) socket(s Socket) *endpointSocket {
 	e.mu.Lock()
@@ -142,14 +151,14 @@ func (e *Endpoint) start(c *Conn) error {
 	}
 	if !c.isClient {
 		if e.handshakes >= maxHandshakes {
-			return errors.New("quic: too many handshakes")
+			return errTooManyHandshakes
 		}
-		e.handshakes++
 	}
 	if !e.table.add(c.ids[0].local[0].id, c) {
 		return errors.New("quic: connection id collision")
 	}
 	if !c.isClient {
+		e.handshakes++
 		e.table.addInitial(c.originalDCID, c)
 	}
 	e.conns[c] = struct{}{}

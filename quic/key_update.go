@@ -17,9 +17,9 @@ const (
 type appKeys struct {
 	read, write *keys // current phase
 	nextRead    *keys
-	prevRead    *keys // of the phase before, until prevUntil
-	prevUntil   instant
-	phase       bool // Key Phase bit of what we send and expect
+	prevRead    *keys   // of the phase before
+	prevUntil   instant // when it is dropped, unset before a packet of the new phase came
+	phase       bool    // Key Phase bit of what we send and expect
 
 	sealed    uint64 // packets sealed in this phase, over all paths
 	failed    uint64 // packets that failed authentication, over all paths and phases
@@ -32,9 +32,9 @@ type appKeys struct {
 func (k *appKeys) setRead(r *keys)  { k.read, k.nextRead = r, r.next() }
 func (k *appKeys) setWrite(w *keys) { k.write = w }
 
-// update moves both directions to the next phase. pto is the largest of all paths.
-func (k *appKeys) update(now instant, pto time.Duration, paths []*pathState) {
-	k.prevRead, k.prevUntil = k.read, now.add(3*pto) // R9001-6.5-2
+// update moves both directions to the next phase.
+func (k *appKeys) update(paths []*pathState) {
+	k.prevRead, k.prevUntil = k.read, 0
 	k.read = k.nextRead
 	k.nextRead = k.read.next()
 	k.write = k.write.next()
@@ -49,7 +49,7 @@ func (k *appKeys) update(now instant, pto time.Duration, paths []*pathState) {
 
 // mayUpdate says whether we may start a key update. // R9001-6.1-1 R9001-6.1-2 R9001-6.5-1 RMP21-2.5-1
 func (k *appKeys) mayUpdate(now instant, confirmed bool, pto time.Duration) bool {
-	if !confirmed || now < k.prevUntil {
+	if !confirmed || k.prevRead != nil {
 		return false
 	}
 	return k.acked && now.sub(k.ackedAt) >= 3*pto
@@ -57,8 +57,16 @@ func (k *appKeys) mayUpdate(now instant, confirmed bool, pto time.Duration) bool
 
 // expire drops the old read keys in time.
 func (k *appKeys) expire(now instant) {
-	if k.prevRead != nil && now >= k.prevUntil {
-		k.prevRead = nil
+	if k.prevUntil != 0 && now >= k.prevUntil {
+		k.prevRead, k.prevUntil = nil, 0
+	}
+}
+
+// newerKeysSeen starts the time after which the old read keys are dropped: the first
+// packet with the new ones has arrived. // R9001-6.5-2
+func (k *appKeys) newerKeysSeen(now instant, pto time.Duration) {
+	if k.prevRead != nil && k.prevUntil == 0 {
+		k.prevUntil = now.add(3 * pto)
 	}
 }
 
@@ -71,6 +79,7 @@ func (c *Conn) openApp(now instant, p *pathState, pkt []byte, hdrLen int, pn pac
 		payload, ok = k.read.open(&c.open, pkt, hdrLen, nonceID, uint64(pn))
 		if ok && (p.keyPhaseRecv == noPacket || pn < p.keyPhaseRecv) {
 			p.keyPhaseRecv = pn
+			k.newerKeysSeen(now, c.largestPTO())
 		}
 		return payload, ok, nil
 	}
@@ -92,8 +101,9 @@ func (c *Conn) openApp(now instant, p *pathState, pkt []byte, hdrLen int, pn pac
 	if !c.confirmed || k.updates > 0 && !k.acked && k.sentPhase && c.peerUpdatedTooSoon(p) {
 		return nil, false, &TransportError{Code: KeyUpdateError, Reason: "key update before the last one was confirmed"}
 	}
-	k.update(now, c.largestPTO(), c.paths) // R9001-6.2-1
+	k.update(c.paths) // R9001-6.2-1
 	p.keyPhaseRecv = pn
+	k.newerKeysSeen(now, c.largestPTO())
 	return payload, true, nil
 }
 
@@ -114,7 +124,7 @@ func (c *Conn) maybeUpdateKeys(now instant) {
 	if k.sealed < c.keyUpdateAfter || !k.mayUpdate(now, c.confirmed, c.largestPTO()) {
 		return
 	}
-	k.update(now, c.largestPTO(), c.paths)
+	k.update(c.paths)
 }
 
 // appAcked notes that packet pn of p was acknowledged.

@@ -10,6 +10,8 @@ import "time"
 
 const (
 	minSuspicion = 25 * time.Millisecond
+	// minSuspect is how long a suspect path is waited for at least.
+	minSuspect = 250 * time.Millisecond
 	// idleProbe is the interval of PINGs on a silent path while datagrams flow.
 	idleProbe = 200 * time.Millisecond
 	// recentTraffic is how long after the last datagram idleProbe goes on.
@@ -63,10 +65,11 @@ func (c *Conn) doubt(now instant, p *pathState) {
 }
 
 // pathAcked notes that a packet of p, sent at sentTime, was acknowledged.
-func (c *Conn) pathAcked(now instant, p *pathState, sentTime instant) {
+// onPath says that the acknowledgment came over p itself.
+func (c *Conn) pathAcked(now instant, p *pathState, sentTime instant, onPath bool) {
 	p.lastAcked = now
-	if p.phase == pathDead && sentTime <= p.since {
-		return // sent before the path died: says nothing about now
+	if p.phase == pathDead && sentTime <= p.since && !onPath {
+		return // sent before the path died, and told elsewhere: says nothing about now
 	}
 	if p.doubted && sentTime >= p.doubtSince {
 		p.doubted = false
@@ -94,7 +97,9 @@ func (c *Conn) pathAcked(now instant, p *pathState, sentTime instant) {
 func (c *Conn) resendElsewhere(p *pathState) {
 	p.loss.forEachInFlight(func(recs []frameRecord) {
 		for _, r := range recs {
-			c.handleFate(appSpace, p, r, fateLost)
+			if r.kind != recordMTUProbe { // bound to its path
+				c.handleFate(appSpace, p, r, fateLost)
+			}
 		}
 	})
 }
@@ -114,11 +119,12 @@ func (c *Conn) aliveDeadline(p *pathState) instant {
 	return 0
 }
 
-// deathTime is when a suspect path counts as dead: its PINGs were not answered for
-// a probe time-out.
+// deathTime is when a suspect path counts as dead. Nothing new goes there meanwhile,
+// so it may take its time: wireless links stall for 100 ms and more without a loss,
+// and death costs the window.
 func (c *Conn) deathTime(p *pathState) instant {
 	_, n, _ := p.loss.oldestUnackedAckEliciting()
-	return p.doubtedAt.add(max(c.suspicionTime(p, n), minSuspicion))
+	return p.doubtedAt.add(max(c.suspicionTime(p, n), minSuspect))
 }
 
 // keepAliveTime is when a PING is due on an active path because it was silent.

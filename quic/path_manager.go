@@ -54,6 +54,10 @@ func (c *Conn) openPaths(now instant) {
 			return
 		}
 		w := c.wishes[0]
+		if !c.e.has(w.sock) {
+			c.wishes = c.wishes[1:]
+			continue
+		}
 		s := c.freePathID()
 		if s == nil {
 			return
@@ -100,6 +104,9 @@ func (c *Conn) freePathID() *idState {
 // grantPathIDs raises our limit as ids are consumed, so that as many as at first
 // remain unused.
 func (c *Conn) grantPathIDs() {
+	if len(c.ids) >= 2*maxPathsLimit {
+		return // until abandoned ones are gone: the peer must acknowledge that
+	}
 	used := 0
 	for _, s := range c.ids {
 		if s.path == nil && !s.abandoned() {
@@ -148,6 +155,10 @@ func (c *Conn) abandonPath(now instant, s *idState, code uint64, why string) {
 	if s.abandon.isSet() {
 		return
 	}
+	if s.path != nil && c.lastPath(s.path) {
+		c.startClose(now, &TransportError{Code: NoError, Reason: "last path abandoned: " + why})
+		return
+	}
 	s.abandon.set()
 	s.abandonCode = code
 	c.controlDue = true
@@ -155,6 +166,7 @@ func (c *Conn) abandonPath(now instant, s *idState, code uint64, why string) {
 	s.abandonDeadline = now.add(3 * c.largestPTO())
 	if s.path != nil {
 		c.setPhase(now, s.path, evAbandonSent, why)
+		c.resendElsewhere(s.path)
 	}
 	if s.peerAbandoned {
 		c.startDraining(now, s)
@@ -169,9 +181,15 @@ func (c *Conn) handlePathAbandon(now instant, f *wire.Frame) error {
 	if err != nil || s == nil || s.peerAbandoned {
 		return err
 	}
+	if s.path != nil && c.lastPath(s.path) { // RMP21-3.4-8
+		// The answer to the end of all paths still goes out on this one.
+		c.startClose(now, &TransportError{Code: NoError, Reason: "the peer abandoned the last path"})
+		return nil
+	}
 	s.peerAbandoned = true
 	if s.path != nil {
 		c.setPhase(now, s.path, evAbandonRecv, "abandoned by the peer, code "+abandonCodeName(f.ErrorCode))
+		c.resendElsewhere(s.path)
 	}
 	if !s.abandon.isSet() {
 		s.abandon.set()
@@ -204,6 +222,15 @@ func (c *Conn) dropPathID(now instant, s *idState) {
 	}
 	c.dropLocalCIDs(s)
 	c.ids = slices.DeleteFunc(c.ids, func(t *idState) bool { return t == s })
+	c.grantPathIDs()
+}
+
+// lastPath says that without p there is no path, and none that waits to be opened.
+func (c *Conn) lastPath(p *pathState) bool {
+	if p.phase >= pathAbandoning || c.isClient && len(c.wishes) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(c.paths, func(q *pathState) bool { return q != p && q.phase < pathAbandoning })
 }
 
 // checkLastPath closes the connection when its last path was abandoned. A client

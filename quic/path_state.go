@@ -129,6 +129,7 @@ type pathState struct {
 	response       [8]byte // PATH_RESPONSE that is due
 	responseDue    bool
 	responseTo     tuple
+	responseRoom   int // bytes that may be sent to responseTo, unless it is the path's address
 
 	mtu mtuState
 
@@ -202,6 +203,16 @@ func (p *pathState) ampAllowance() int {
 		return 1 << 30
 	}
 	return max(0, 3*p.ampReceived-p.ampSent) // R9000-8-1
+}
+
+// otherPathAnswers says that a path other than p is active and not in doubt.
+func (c *Conn) otherPathAnswers(p *pathState) bool {
+	for _, q := range c.paths {
+		if q != p && q.phase == pathActive && !q.doubted {
+			return true
+		}
+	}
+	return false
 }
 
 // activePaths counts the paths that may carry new work.

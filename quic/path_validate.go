@@ -107,8 +107,8 @@ func (c *Conn) validationFailed(now instant, p *pathState) {
 	p.challengeEnd, p.challengeDue, p.challengeSent = 0, false, 0
 	switch {
 	case p.prevValid: // R9000-9.3.2-1
-		p.tuple, p.prevValid, p.validated = p.prev, false, true
-		p.batch.reset()
+		c.setTuple(p, p.prev)
+		c.validate(now, p)
 	case p.phase == pathProbing && len(c.paths) > 1: // RMP21-3.1-9
 		if c.isClient {
 			// The wish stays: the path is tried again under a new id.
@@ -125,12 +125,24 @@ func (c *Conn) validationFailed(now instant, p *pathState) {
 // tried again.
 const retryPathAfter = time.Second
 
+// setTuple moves p to another pair of addresses; what is sealed for the old one is
+// dropped, as if it had been lost.
+func (c *Conn) setTuple(p *pathState, t tuple) {
+	if p.sock != t.sock {
+		p.sockBlocked = false
+	}
+	if p.remote != t.remote {
+		p.batch.reset()
+	}
+	p.tuple = t
+}
+
 // addressChanged handles a packet on p, with the highest number so far and not
 // only probing, that came over another pair of addresses. // R9000-9-4 RMP21-3.1.2-2
 func (c *Conn) addressChanged(now instant, p *pathState, t tuple, size int) {
 	if t.remote == p.remote {
 		// Only our own address or socket changed, as after a change of routes.
-		p.tuple = t
+		c.setTuple(p, t)
 		return
 	}
 	portOnly := t.remote.Addr() == p.remote.Addr()
@@ -138,13 +150,14 @@ func (c *Conn) addressChanged(now instant, p *pathState, t tuple, size int) {
 		p.prev, p.prevValid = p.tuple, true
 		p.prevCheckDue, p.prevCheckTries = true, 0 // R9000-9.3.3-1
 	}
-	p.tuple = t // R9000-9.3-1
+	c.setTuple(p, t) // R9000-9.3-1
 	p.validated = false
 	p.ampReceived, p.ampSent = size, 0
-	p.batch.reset()
 	if !portOnly { // R9000-9.4-1
 		p.loss.resetForNewAddress()
 		p.mtu.init(t.sock.MTU(), t.remote.Addr().Is6())
+		p.loss.setMaxDatagram(p.mtu.size)
+		c.updateMaxDatagram()
 		c.rotateRemoteCID(p.ids)
 	}
 	c.setPhase(now, p, evAddressChange, "address changed")

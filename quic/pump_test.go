@@ -122,6 +122,7 @@ func newPump(t testing.TB, paths int) *pump {
 		down.delay = up.delay
 		p.client.sockets = append(p.client.sockets, &endpointSocket{Socket: up, e: p.client.e})
 		p.server.sockets = append(p.server.sockets, &endpointSocket{Socket: down, e: p.server.e})
+		p.client.e.sockets = p.client.sockets
 	}
 	p.now = p.client.e.now()
 	p.dial(t, cfg)

@@ -139,10 +139,11 @@ func (c *Conn) flush(now instant, p *pathState) {
 // the path is broken: it is doubted at once.
 func (c *Conn) sendFailed(now instant, p *pathState, err error) {
 	p.stats.sendErrors++
-	if p.phase == pathActive && c.activePaths() > 1 {
+	if p.phase == pathActive && c.activePaths() > 1 && udpio.IsUnreachable(err) {
 		p.why = "send: " + err.Error()
 		if !p.doubted {
 			p.doubted, p.doubtedAt, p.doubtSince = true, now, now.add(-time.Nanosecond)
+			p.probePings = 2
 		}
 		c.setPhase(now, p, evSuspicion, p.why)
 		p.suspectAt = now

@@ -79,6 +79,7 @@ func (f *Frame) Parse(b []byte, cp *CodePoints) (n int, err ParseError) {
 // parseSinglePath reads the fields of a frame of RFC 9000 or RFC 9221.
 func (f *Frame) parseSinglePath(r *reader, typ uint64) ParseError {
 	f.Type = FrameType(typ)
+	f.PathID = 0 // which is what these frames mean: RMP21-3.2-3
 	switch f.Type {
 	case FrameTypePadding:
 		n := 0
