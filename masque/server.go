@@ -12,8 +12,9 @@ import (
 // Server decides about requests for tunnels.
 type Server struct {
 	// Authorize decides about a well-formed request with its bearer token, "" if it
-	// has none. An error of type *RefusedError is answered with its Status; any
-	// other makes Site answer, as if there were no tunnels here. // R9484-11-2
+	// has none. It is the last check: a nil error is followed by the answer 200. An
+	// error of type *RefusedError is answered with its Status; any other makes Site
+	// answer, as if there were no tunnels here. // R9484-11-2
 	Authorize func(req *http3.Request, token string) error
 	// Site answers all that is not an authorized request for a tunnel. nil: http3.NotFound.
 	Site func(*http3.Request, *http3.RequestStream)
@@ -36,16 +37,16 @@ func (s *Server) Accept(req *http3.Request, st *http3.RequestStream) (*Session, 
 	if err != nil || req.Scheme != "https" { // R9484-4.4-2
 		return nil, refuse(st, &RefusedError{Status: 400}, errScope)
 	}
+	if !scope.unlimited() {
+		err := &RefusedError{Status: 501} // tunnels for one target are not offered
+		return nil, refuse(st, err, err)
+	}
 	if err := s.Authorize(req, bearerToken(req.Header)); err != nil {
 		if e, ok := errors.AsType[*RefusedError](err); ok && e.Status != 0 {
 			return nil, refuse(st, e, err)
 		}
 		s.site(req, st)
 		return nil, err
-	}
-	if !scope.unlimited() {
-		err := &RefusedError{Status: 501} // tunnels for one target are not offered
-		return nil, refuse(st, err, err)
 	}
 	err = st.WriteResponse(&http3.Response{Status: 200, Header: http3.Header{http3.CapsuleProtocol}}) // R9484-4.5-1
 	if err != nil {
