@@ -56,6 +56,7 @@ type testConn struct {
 	use           map[uint32]uint64   // sequence number of the connection id that the peer uses
 	initialDCID   []byte              // of the client's first packets
 	keysDCID      []byte              // from which the Initial keys are derived
+	zeroSCID      bool                // the peer's own connection id is empty
 	connSCID      []byte              // Source Connection ID of the connection
 	remotes       map[uint32]netip.AddrPort
 
@@ -184,7 +185,7 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 		case originalDCID:
 			tc.originalDCID = &o
 		case multipathUpTo:
-			tc.config.InitialMaxPathID = int(o)
+			tc.config.InitialMaxPathID = max(tc.config.InitialMaxPathID, int(o))
 			tc.params.set(paramMaxPathID, uint64(o))
 			tc.multipath = true
 		default:
