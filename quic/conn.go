@@ -104,6 +104,7 @@ type Conn struct {
 	nextWish   instant
 
 	localMaxPathID       PathID
+	ackedMaxPathID       PathID // that the peer is known to know
 	peerMaxPathID        PathID
 	peerInitialMaxPathID PathID
 	maxPathID            sentVal // our MAX_PATH_ID

@@ -103,14 +103,17 @@ func (c *Conn) checkPathID(id uint64, t wire.FrameType) (*idState, error) {
 }
 
 // addPathIDs creates the states of the ids up to our limit, and issues connection
-// ids up to the lower of both limits, lowest first. // RMP21-3.2.1-1 RMP21-3.2.1-2 RMP21-3.2.1-4
+// ids up to the lower of both limits, lowest first. Of our limit that counts which
+// the peer has acknowledged: it might take an id above for a violation.
+//
+// RMP21-3.2.1-1 RMP21-3.2.1-2 RMP21-3.2.1-4
 func (c *Conn) addPathIDs() {
 	for c.nextPathID <= c.localMaxPathID {
 		c.ids = append(c.ids, &idState{id: c.nextPathID})
 		c.nextPathID++
 	}
 	for _, s := range c.ids {
-		if s.id > min(c.localMaxPathID, c.peerMaxPathID) {
+		if s.id > min(c.ackedMaxPathID, c.peerMaxPathID) {
 			break
 		}
 		c.issueCIDs(s)

@@ -63,6 +63,10 @@ func (c *Conn) handleFate(sp spaceID, p *pathState, r frameRecord, f fate) {
 		c.doneFrame.handleFate(r.generation, f)
 	case recordMaxPathID:
 		c.maxPathID.handleFate(r.generation, f)
+		if f == fateAcked && PathID(r.a) > c.ackedMaxPathID {
+			c.ackedMaxPathID = PathID(r.a)
+			c.addPathIDs()
+		}
 	case recordPathsBlocked:
 		c.pathsBlocked.handleFate(r.generation, f)
 	default:

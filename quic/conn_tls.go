@@ -262,6 +262,7 @@ func (c *Conn) setPeerParams(now instant, b []byte) error {
 		}
 		c.multipath, c.cp = true, cp
 		c.localMaxPathID = PathID(c.cfg.InitialMaxPathID)
+		c.ackedMaxPathID = c.localMaxPathID
 		c.peerMaxPathID, c.peerInitialMaxPathID = peerMax, peerMax
 	}
 	if p.statelessResetToken != nil {
