@@ -90,6 +90,10 @@ type multipathUpTo uint64
 // none.
 type originalDCID struct{ value []byte }
 
+// draft15 is an option after multipathUpTo: the peer knows only the code points of
+// draft-ietf-quic-multipath-15.
+type draft15 struct{}
+
 // testSide says which end the connection under test is.
 type testSide bool
 
@@ -107,7 +111,7 @@ func (s testSide) String() string {
 
 // scripted runs f in a bubble of virtual time with a connection that has not
 // begun its handshake. Options are func(*Config), func(*testParams), func(*tls.Config)
-// of the peer, multipathUpTo and originalDCID.
+// of the peer, multipathUpTo, draft15 and originalDCID.
 func scripted(t *testing.T, side testSide, f func(t *testing.T, tc *testConn), options ...any) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -184,6 +188,13 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 			o(tc.peerTLSConfig)
 		case originalDCID:
 			tc.originalDCID = &o
+		case draft15:
+			for i := range tc.params {
+				if tc.params[i].id == paramMaxPathID {
+					tc.params[i].id = paramMaxPathIDDraft15
+				}
+			}
+			tc.frameTypes = draft15Types
 		case multipathUpTo:
 			tc.config.InitialMaxPathID = max(tc.config.InitialMaxPathID, int(o))
 			tc.params.set(paramMaxPathID, uint64(o))
@@ -532,6 +543,13 @@ func (tc *testConn) wantNoDatagram(why string) {
 	tc.t.Helper()
 	if p := tc.nextPacket(); p != nil {
 		tc.t.Fatalf("%s: got %v, want no datagram at all", why, p)
+	}
+}
+
+// ignore has wantFrame and wantIdle pass over further frame types.
+func (tc *testConn) ignore(types ...uint64) {
+	for _, typ := range types {
+		tc.ignored[typ] = true
 	}
 }
 
