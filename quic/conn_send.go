@@ -231,30 +231,31 @@ const minPathPacket = 64
 
 // sendResponse answers a PATH_CHALLENGE where it came from. // R9000-8.2.2-2 R9000-8.2.2-5 R9000-8.2.2-6
 func (c *Conn) sendResponse(now instant, p *pathState) {
-	size := min(minInitialSize, p.responseRoom)
-	if p.responseTo == p.tuple {
-		size = p.pathPacketSize()
-	}
 	if p.responseTo.sock != p.sock { // nobody moves a path to another port of ours
 		p.responseDue = false
 		return
+	}
+	// A client does not fix its own address, which every packet has.
+	to, size := p.responseTo, min(minInitialSize, p.responseRoom)
+	onPath := to.remote == p.remote
+	if onPath {
+		to, size = p.tuple, p.pathPacketSize()
 	}
 	if size < minPathPacket || !c.beginPacket(p, size) {
 		return
 	}
 	p.responseDue = false
 	c.w.appendPathResponse(p.response)
-	full := size >= minInitialSize
-	if p.responseTo == p.tuple {
+	if onPath {
 		if p.challengeDue {
-			c.w.appendPathChallenge(c.newChallenge(now, p, full)) // R9000-8.2.1-3
+			c.w.appendPathChallenge(c.newChallenge(now, p, size >= minInitialSize)) // R9000-8.2.1-3
 		}
 		c.appendAcks(now, p)
 		// A packet on an active path is not only probing. // R9000-9.3.3-2
 		c.w.appendPing()
 	}
 	c.w.padTo(c.w.limit)
-	c.endPacket(now, p, p.responseTo, 0)
+	c.endPacket(now, p, to, 0)
 }
 
 // sendChallenge validates the current address of p. // R9000-8.2.1-2

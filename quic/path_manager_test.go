@@ -466,14 +466,25 @@ func TestAbandon(t *testing.T) {
 			tc.wantAlive("abandoned before it was used")
 		}, multipathUpTo(2))
 	})
-	t.Run("the only path", func(t *testing.T) { // RMP21-3.4-8 RMP21-3.4-6
+	t.Run("the only path", func(t *testing.T) { // RMP21-3.4-8
 		bothSides(t, func(t *testing.T, tc *testConn) {
-			pto := tc.conn.largestPTO()
-			start := time.Now()
 			tc.write(frInts(tPathAbandon, 0, 0))
-			<-tc.conn.Done()
-			if took := time.Since(start); took != pto {
-				t.Errorf("closed after %v, want %v", took, pto)
+			tc.wantClose("no path is left", NoError)
+		}, multipathUpTo(2))
+	})
+	t.Run("without an answer", func(t *testing.T) { // RMP21-3.4-6
+		bothSides(t, func(t *testing.T, tc *testConn) {
+			tc.openPath(1)
+			tc.conn.AbandonPath(1)
+			tc.wantFrame("abandoned", frInts(tPathAbandon, 1, 0x3e))
+			tc.write(tc.ackFrame(0))
+			tc.advance(3*tc.conn.largestPTO() - time.Millisecond)
+			if ph := tc.pathState(1).phase; ph != pathAbandoning {
+				t.Errorf("path is %v", ph)
+			}
+			tc.advance(4 * tc.conn.largestPTO())
+			if tc.conn.pathID(1) != nil || tc.conn.Err() != nil {
+				t.Errorf("state is left, or the connection ended: %v", tc.conn.Err())
 			}
 		}, multipathUpTo(2))
 	})
