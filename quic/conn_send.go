@@ -119,7 +119,14 @@ func (c *Conn) writeWork(now instant, p *pathState, kind sched.WorkKind) int {
 func (c *Conn) sendLimits(now instant, starved bool) (wake instant) {
 	for i, p := range c.viewPaths {
 		reason := c.views[i].Blocked
-		p.loss.setAppLimited(starved && reason != sched.BlockedCwnd && reason != sched.BlockedPacing)
+		switch {
+		case reason == sched.BlockedCwnd || reason == sched.BlockedPacing:
+			p.loss.sendingEnded(windowFull)
+		case starved || reason == sched.NotBlocked: // what waits is not for this path
+			p.loss.sendingEnded(outOfWork)
+		default:
+			p.loss.sendingEnded(turnOver)
+		}
 		if starved || p.sockBlocked {
 			continue
 		}

@@ -154,16 +154,24 @@ func (l *lossState) setAmplificationBlocked(blocked bool) {
 	l.ampBlocked, l.timerStale = blocked, true
 }
 
-// setAppLimited tells, after sending, why it ended: for lack of work, or because
-// window or pacing forbade more.
-func (l *lossState) setAppLimited(limited bool) {
-	if limited {
-		if !l.appLimited {
-			l.windowUsed = max(l.windowUsed, l.lastSent)
-		}
-		if l.inFlight+l.maxDatagram <= l.cc.Window() {
-			l.rate.limited(l.inFlight)
-		}
+// sendEnd says why a path sends no more for now.
+type sendEnd uint8
+
+const (
+	outOfWork  sendEnd = iota
+	windowFull         // or pacing forbids more
+	turnOver           // neither: a batch or the socket is full, and more is to come
+)
+
+// sendingEnded tells, after sending, why it ended. Only a full window lets the window
+// grow, and only sending for lack of work makes rate samples mean little.
+func (l *lossState) sendingEnded(why sendEnd) {
+	limited := why != windowFull
+	if limited && !l.appLimited {
+		l.windowUsed = max(l.windowUsed, l.lastSent)
+	}
+	if why == outOfWork && l.inFlight+l.maxDatagram <= l.cc.Window() {
+		l.rate.limited(l.inFlight)
 	}
 	l.appLimited = limited
 }

@@ -148,12 +148,12 @@ func TestAppLimited(t *testing.T) {
 	}
 	// R9002-7.8-1
 	lt.sendN(0, 2)
-	lt.setAppLimited(true)
+	lt.sendingEnded(outOfWork)
 	if !limited(100*ms, 0, 1) {
 		t.Error("half a window in flight was not application limited")
 	}
 	lt.sendN(200*ms, 4)
-	lt.setAppLimited(true)
+	lt.sendingEnded(outOfWork)
 	if limited(300*ms, 2, 3) {
 		t.Error("a full window was application limited")
 	}
@@ -161,9 +161,9 @@ func TestAppLimited(t *testing.T) {
 		t.Error("the rest of a full window was application limited")
 	}
 	lt.sendN(400*ms, 2)
-	lt.setAppLimited(false) // pacing holds the rest back
+	lt.sendingEnded(windowFull) // pacing holds the rest back
 	lt.sendN(410*ms, 1)
-	lt.setAppLimited(true)
+	lt.sendingEnded(outOfWork)
 	if limited(500*ms, 6, 7) {
 		t.Error("a paced burst was application limited")
 	}
@@ -173,7 +173,11 @@ func TestDeliveryRate(t *testing.T) {
 	lt := newLossTest(t)
 	send := func(d time.Duration, n int, limited bool) {
 		lt.sendN(d, n)
-		lt.setAppLimited(limited)
+		if limited {
+			lt.sendingEnded(outOfWork)
+		} else {
+			lt.sendingEnded(windowFull)
+		}
 	}
 	send(0, 1, true)
 	lt.ack(100*ms, r(0, 0))
