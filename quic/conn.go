@@ -3,6 +3,7 @@
 package quic
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -76,6 +77,7 @@ type Conn struct {
 	handshake       *longSpace
 	handshakeRemote netip.AddrPort // the server's address in the handshake
 	originalDCID    []byte         // Destination Connection ID of the client's first Initial
+	initialDCID     []byte         // server: Destination Connection ID of the Initial that started it
 	retrySCID       []byte
 	peerSCID        []byte // Source Connection ID of the peer's first packet
 	gotPeerSCID     bool
@@ -218,12 +220,24 @@ func newClientConn(e *Endpoint, cfg *Config, es *endpointSocket, remote netip.Ad
 	return c
 }
 
-func newServerConn(e *Endpoint, cfg *Config, es *endpointSocket, src netip.AddrPort, dst netip.Addr, dcid, scid []byte) *Conn {
+// firstInitial is what the header of a client's Initial packet tells a server.
+type firstInitial struct {
+	dcid, scid   []byte
+	originalDCID []byte // dcid, or where the client's first Initial went before a Retry
+	retried      bool   // a token has shown that the client is at its address
+}
+
+func newServerConn(e *Endpoint, cfg *Config, es *endpointSocket, src netip.AddrPort, dst netip.Addr, f firstInitial) *Conn {
 	c := newConn(e, cfg, false)
-	c.originalDCID = append([]byte(nil), dcid...)
-	c.startPathZero(c.turnTime, tuple{sock: es, remote: src, local: dst}, makeConnID(scid))
-	c.peerSCID, c.gotPeerSCID = append([]byte(nil), scid...), true
-	c.setInitialKeys(dcid)
+	c.initialDCID = bytes.Clone(f.dcid)
+	c.originalDCID = bytes.Clone(f.originalDCID)
+	c.startPathZero(c.turnTime, tuple{sock: es, remote: src, local: dst}, makeConnID(f.scid))
+	if f.retried {
+		c.retrySCID = c.initialDCID
+		c.validateAddress(c.turnTime, c.paths[0])
+	}
+	c.peerSCID, c.gotPeerSCID = bytes.Clone(f.scid), true
+	c.setInitialKeys(f.dcid)
 	return c
 }
 

@@ -30,7 +30,9 @@ func (c *Conn) startClose(now instant, err error) {
 	if c.closing.phase != notClosing {
 		return
 	}
-	c.closing = closeState{phase: closing, err: err, due: true, until: now.add(3 * c.largestPTO()), quit: c.closing.quit} // R9000-10.2-1 RMP21-2.6-1
+	// A client that has not shown to be at its address is worth one packet.
+	quit := c.closing.quit || !c.isClient && len(c.paths) > 0 && c.paths[0].id == 0 && !c.paths[0].validated && !c.complete
+	c.closing = closeState{phase: closing, err: err, due: true, until: now.add(3 * c.largestPTO()), quit: quit} // R9000-10.2-1 RMP21-2.6-1
 	c.finish(err)
 }
 
@@ -72,10 +74,6 @@ func (c *Conn) finish(err error) {
 	}
 	close(c.doneC)
 	c.streams.closeAll(err)
-	if !c.isClient && !c.handshakeSeen {
-		c.handshakeSeen = true
-		c.e.handshakeEnded(c, false)
-	}
 }
 
 // receiveClosing handles a datagram after the end: CONNECTION_CLOSE is repeated,

@@ -87,7 +87,12 @@ func (c *Conn) end() {
 			s.path.batch.release()
 		}
 	}
-	c.e.table.removeInitial(c.originalDCID, c)
+	if !c.isClient {
+		c.e.table.removeInitial(c.initialDCID, c)
+		if !c.handshakeSeen {
+			c.e.handshakeEnded(c, false)
+		}
+	}
 	c.dgrams.close()
 	c.mb.close()
 	c.tls.Close()

@@ -80,6 +80,7 @@ func (c *Conn) setLocalParams() {
 	p.activeConnIDLimit = activeCIDLimit
 	if !c.isClient {
 		p.originalDstConnID = c.originalDCID
+		p.retrySrcConnID = c.retrySCID
 		token := c.e.resetKey.token(c.ids[0].local[0].id[:])
 		p.statelessResetToken = &token
 	}

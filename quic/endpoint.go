@@ -30,6 +30,7 @@ type Endpoint struct {
 	cfg      *Config // of accepted connections; nil: none are accepted
 	epoch    time.Time
 	resetKey statelessResetKey
+	retry    retryTokens
 	table    connTable
 	acceptc  chan *Conn
 	closec   chan struct{}
@@ -60,6 +61,7 @@ func NewEndpoint(cfg *Config) *Endpoint {
 	} else {
 		e.resetKey = newStatelessResetKey()
 	}
+	e.retry = newRetryTokens(&e.resetKey)
 	e.table.init()
 	return e
 }
@@ -159,15 +161,21 @@ func (e *Endpoint) start(c *Conn) error {
 	}
 	if !c.isClient {
 		e.handshakes++
-		e.table.addInitial(c.originalDCID, c)
+		e.table.addInitial(c.initialDCID, c)
 	}
 	e.conns[c] = struct{}{}
 	e.wg.Go(c.loop)
 	return nil
 }
 
-// handshakeEnded is called once on the loop of each server connection, when its
-// handshake is complete (ok) or has failed.
+func (e *Endpoint) pendingHandshakes() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.handshakes
+}
+
+// handshakeEnded is called once on the loop of each server connection: when its
+// handshake is complete (ok), or else when the loop ends.
 func (e *Endpoint) handshakeEnded(c *Conn, ok bool) {
 	e.mu.Lock()
 	e.handshakes--

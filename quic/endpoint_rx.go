@@ -114,7 +114,7 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, s
 	if e.cfg == nil {
 		return nil
 	}
-	h, _, ok := wire.ParseLongHeader(d)
+	h, n, ok := wire.ParseLongHeader(d)
 	if !ok {
 		return nil
 	}
@@ -130,8 +130,35 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, s
 	if h.Type != wire.Initial || len(d) < minInitialSize || len(h.DstConnID) < localCIDLen || len(h.DstConnID) > maxCIDLen {
 		return nil
 	}
-	c := newServerConn(e, e.cfg, es, src, dst, h.DstConnID, h.SrcConnID)
+	return e.startHandshake(es, d, &h, n, src, dst)
+}
+
+// startHandshake answers the first Initial of a client, whose packet is the first n
+// bytes of d: with a connection, or without state.
+func (e *Endpoint) startHandshake(es *endpointSocket, d []byte, h *wire.LongHeader, n int, src netip.AddrPort, dst netip.Addr) *Conn {
+	first := firstInitial{dcid: h.DstConnID, scid: h.SrcConnID, originalDCID: h.DstConnID}
+	if len(h.Token) > 0 {
+		original, verdict := e.retry.check(time.Now(), src, h.Token, h.DstConnID)
+		switch verdict {
+		case tokenValid: // R9000-8.1.2-2
+			first.originalDCID, first.retried = original, true
+		case tokenInvalid: // R9000-8.1.2-3
+			es.send(appendInitialClose(nil, h, InvalidToken), src, dst)
+			return nil
+		}
+	}
+	if !first.retried && e.pendingHandshakes() >= retryAbove {
+		scid := randomCID() // R9000-17.2.5.1-1
+		token := e.retry.make(time.Now(), src, h.DstConnID, scid[:])
+		es.send(wire.AppendRetry(nil, h.SrcConnID, scid[:], token, h.DstConnID), src, dst)
+		return nil
+	}
+	if !opensAsInitial(d, h, n) {
+		return nil
+	}
+	c := newServerConn(e, e.cfg, es, src, dst, first)
 	if err := e.start(c); err != nil {
+		es.send(appendInitialClose(nil, h, ConnectionRefused), src, dst)
 		return nil
 	}
 	return c

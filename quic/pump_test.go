@@ -171,7 +171,7 @@ func (p *pump) dial(t testing.TB, cfg *Config) {
 	if !ok {
 		t.Fatal("no Initial packet")
 	}
-	c := newServerConn(p.server.e, p.server.e.cfg, p.server.sockets[0], first.Src, first.Dst, h.DstConnID, h.SrcConnID)
+	c := newServerConn(p.server.e, p.server.e.cfg, p.server.sockets[0], first.Src, first.Dst, firstInitial{dcid: h.DstConnID, scid: h.SrcConnID, originalDCID: h.DstConnID})
 	begin(p.server, c)
 	p.server.e.table.addInitial(c.originalDCID, c)
 	p.server.e.handshakes++
