@@ -76,6 +76,7 @@ func BenchmarkPacketBuild(b *testing.B) {
 					b.Fatal("no packet was built")
 				}
 			}
+			c.sentBufs.release()
 		})
 	}
 }
@@ -91,6 +92,7 @@ func BenchmarkPacketParse(b *testing.B) {
 			c.dgrams.push(p.now, datagram(1, size))
 			c.dgrams.peek(p.now)
 			c.writeDatagrams(p.now, q)
+			c.sentBufs.release()
 			sealed := append([]byte(nil), q.batch.runs[0].Data...)
 			s := p.server.c
 			acks := &s.paths[0].space.acks
