@@ -325,6 +325,9 @@ func (c *client) handleEvent(t *tunnel, ev quic.Event) error {
 // the same as before is not touched, so that inner connections live on.
 func (c *client) configure(t *tunnel) error {
 	mtu := min(t.session.MTU(), maxMTU)
+	if mtu == 0 {
+		return nil // no path carries anything just now: nothing to go by
+	}
 	if c.cfg.MTU != 0 {
 		mtu = min(mtu, c.cfg.MTU)
 	}

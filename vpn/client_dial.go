@@ -27,8 +27,10 @@ const (
 	minHandshakeTime, maxHandshakeTime = 3 * time.Second, 10 * time.Second
 	// requestTime is the time for what follows the handshake.
 	requestTime = 10 * time.Second
-	// maxKeepAlive keeps NAT bindings alive.
-	maxKeepAlive = 15 * time.Second
+	// A silent path gets a PING in each reconnect interval, so that a server that was
+	// replaced is noticed in that time, within these bounds; the upper one keeps NAT
+	// bindings alive.
+	minKeepAlive, maxKeepAlive = time.Second, 15 * time.Second
 	// eventQueue bounds the events of paths that wait to be logged.
 	eventQueue = 64
 	// h3FrameError closes the connection when the C implementation's server refuses.
@@ -248,7 +250,7 @@ func (c *client) quicConfig(host string) *quic.Config {
 	return &quic.Config{
 		TLS:              clientTLS(c.cfg, host, c.roots),
 		HandshakeTimeout: maxHandshakeTime,
-		KeepAlive:        min(c.cfg.ReconnectInterval, maxKeepAlive),
+		KeepAlive:        min(max(c.cfg.ReconnectInterval, minKeepAlive), maxKeepAlive),
 		Datagrams:        true,
 		NewScheduler:     schedulerMaker(c.cfg.Scheduler),
 		Logger:           c.log,

@@ -5,7 +5,6 @@ package vpn
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -67,16 +66,5 @@ func TestDestinations(t *testing.T) {
 		if got := fmt.Sprint(destinations(tt.routes, tt.inner)); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.routes, got, tt.want)
 		}
-	}
-}
-
-func TestHalves(t *testing.T) {
-	for _, p := range []string{"10.0.0.0/8", "fd00::/8", "0.0.0.0/1"} {
-		if got := halves(pfx(p)); !slices.Equal(got, []netip.Prefix{pfx(p)}) {
-			t.Errorf("halves(%s) = %v", p, got)
-		}
-	}
-	if got := fmt.Sprint(halves(everywhere[0]), halves(everywhere[1])); got != "[0.0.0.0/1 128.0.0.0/1] [::/1 8000::/1]" {
-		t.Error(got)
 	}
 }

@@ -251,6 +251,29 @@ func TestHostRefresh(t *testing.T) {
 	}
 }
 
+// TestHostWatch: the client hears of changes of addresses and links.
+func TestHostWatch(t *testing.T) {
+	if !tuntest.Isolate(t) {
+		return
+	}
+	w, err := newWatcher()
+	must(t, err)
+	defer w.close()
+	h := &host{watcher: w}
+	wlan := addLink(t, "wlan0", "10.2.0.2/24")
+	<-h.changed()
+	settled(t)
+	for drained := false; !drained; {
+		select {
+		case <-h.changed():
+		case <-time.After(2 * settleTime):
+			drained = true
+		}
+	}
+	must(t, netlink.LinkSetDown(wlan))
+	<-h.changed() // the test's time-out is the failure
+}
+
 // TestHostAfterKill: a journal that was not closed is undone by the next run.
 func TestHostAfterKill(t *testing.T) {
 	if !tuntest.Isolate(t) {
@@ -361,5 +384,16 @@ func TestHostInterfaces(t *testing.T) {
 	}
 	if err := h.routeServer("eth0", netip.MustParseAddr("2001:db8::1")); err == nil {
 		t.Error("routeServer found a way that is not there")
+	}
+}
+
+func TestHalves(t *testing.T) {
+	for _, p := range []string{"10.0.0.0/8", "fd00::/8", "0.0.0.0/1"} {
+		if got := halves(pfx(p)); !slices.Equal(got, []netip.Prefix{pfx(p)}) {
+			t.Errorf("halves(%s) = %v", p, got)
+		}
+	}
+	if got := fmt.Sprint(halves(everywhere[0]), halves(everywhere[1])); got != "[0.0.0.0/1 128.0.0.0/1] [::/1 8000::/1]" {
+		t.Error(got)
 	}
 }
