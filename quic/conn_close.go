@@ -30,9 +30,7 @@ func (c *Conn) startClose(now instant, err error) {
 	if c.closing.phase != notClosing {
 		return
 	}
-	// A client that has not shown to be at its address is worth one packet.
-	quit := c.closing.quit || !c.isClient && len(c.paths) > 0 && c.paths[0].id == 0 && !c.paths[0].validated && !c.complete
-	c.closing = closeState{phase: closing, err: err, due: true, until: now.add(3 * c.largestPTO()), quit: quit} // R9000-10.2-1 RMP21-2.6-1
+	c.closing = closeState{phase: closing, err: err, due: true, until: now.add(3 * c.largestPTO()), quit: c.closing.quit} // R9000-10.2-1 RMP21-2.6-1
 	c.finish(err)
 }
 

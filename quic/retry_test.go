@@ -93,7 +93,7 @@ func TestHandshakeFloodAsksForTokens(t *testing.T) {
 			t.Error("no Retry")
 		}
 		transfer(t, client, server, 100e3)
-		time.Sleep(11 * time.Second)
+		time.Sleep(15 * time.Second) // the handshake time-out and the closing period
 		if got := n.server.pendingHandshakes(); got != 0 {
 			t.Errorf("%d handshakes are left", got)
 		}
