@@ -45,12 +45,25 @@ func (c *Conn) advancePath(now instant, p *pathState) {
 		}
 	}
 	if p.mtu.started {
-		p.mtu.expire(now, 2*p.loss.ptoDuration())
-		c.mtuMaybeSettled(p)
+		c.advanceMTU(now, p)
 	}
 	if c.confirmed {
 		c.checkAlive(now, p)
 	}
+}
+
+// advanceMTU runs the timers of the path MTU, and notices when large packets do not
+// get through any more.
+func (c *Conn) advanceMTU(now instant, p *pathState) {
+	p.mtu.expire(now, 2*p.loss.ptoDuration())
+	p.mtu.retry(now)
+	if p.loss.largeLost >= blackholeLosses && p.mtu.size > minInitialSize {
+		p.loss.largeLost = 0
+		p.mtu.blackhole()
+		p.loss.setMaxDatagram(p.mtu.size)
+		c.updateMaxDatagram()
+	}
+	c.mtuMaybeSettled(p)
 }
 
 // usesLossTimer: a path that is validated for the first time repeats its challenge,
@@ -94,6 +107,7 @@ func (c *Conn) nextTimer(now instant) instant {
 		t = earliest(t, p.challengeEnd)
 		t = earliest(t, p.challengeTimeout())
 		t = earliest(t, p.mtu.timeout(2*p.loss.ptoDuration()))
+		t = earliest(t, p.mtu.raise)
 		if c.confirmed {
 			t = earliest(t, c.aliveDeadline(p))
 		}

@@ -76,6 +76,10 @@ type lossState struct {
 	peerValidated bool
 	ampBlocked    bool
 
+	// largeLost counts packets above 1200 bytes lost in a row, MTU probes aside, while
+	// smaller ones may have arrived.
+	largeLost int
+
 	appLimited bool
 	windowUsed instant // when the window, or pacing, was the limit last
 

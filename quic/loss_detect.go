@@ -108,6 +108,9 @@ func (l *lossState) ackRange(sp spaceID, s *space, lo, hi packetNumber, acked *a
 func (l *lossState) ackPacket(sp spaceID, s *space, pn packetNumber, p *sentPacket, acked *ackedPackets, out fateFunc) {
 	wasLost := p.flags&sentLost != 0
 	p.flags |= sentAcked
+	if p.size > minInitialSize {
+		l.largeLost = 0
+	}
 	acked.packets++
 	if pn > acked.largest {
 		acked.largest, acked.sent = pn, p.time
@@ -213,6 +216,9 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 // losePacket declares an unresolved packet lost.
 func (l *lossState) losePacket(sp spaceID, s *space, p *sentPacket, out fateFunc) {
 	p.flags |= sentLost
+	if p.size > minInitialSize && p.flags&sentMTUProbe == 0 {
+		l.largeLost++
+	}
 	if p.flags&sentAckEliciting != 0 {
 		s.outstanding--
 	}

@@ -15,6 +15,11 @@ const (
 	// defaultInterfaceMTU is assumed when the interface's is unknown.
 	defaultInterfaceMTU = 1500
 	mtuProbeTries       = 3
+	// blackholeLosses is how many large packets in a row may be lost before the path is
+	// taken not to carry them any more (RFC 8899 section 4.3).
+	blackholeLosses = 8
+	// mtuRaiseAfter is when sizes that were given up are tried again.
+	mtuRaiseAfter = time.Minute
 )
 
 type mtuProbe struct {
@@ -29,6 +34,7 @@ type mtuState struct {
 	max     int // what the interface allows
 	probes  [2]mtuProbe
 	started bool
+	raise   instant // when sizes given up are probed again, unset while there are none
 }
 
 // init starts at the size that every path must carry.
@@ -128,6 +134,37 @@ func (m *mtuState) expire(now instant, pto time.Duration) {
 	for i := range m.probes {
 		if p := &m.probes[i]; !p.done && p.sent != 0 && now >= p.sent.add(pto) {
 			m.lost(p.size)
+		}
+	}
+}
+
+// blackhole goes back to what every path carries, and probes again.
+func (m *mtuState) blackhole() {
+	m.size = minInitialSize
+	for i := range m.probes {
+		p := &m.probes[i]
+		*p = mtuProbe{size: p.size, done: p.size <= m.size || p.size > m.max}
+	}
+}
+
+// retry makes the probes that were given up due again once in a while.
+func (m *mtuState) retry(now instant) {
+	given := false
+	for i := range m.probes {
+		p := &m.probes[i]
+		given = given || p.done && p.size > m.size && p.size <= m.max
+	}
+	switch {
+	case !given:
+		m.raise = 0
+	case m.raise == 0:
+		m.raise = now.add(mtuRaiseAfter)
+	case now >= m.raise:
+		m.raise = 0
+		for i := range m.probes {
+			if p := &m.probes[i]; p.size > m.size && p.size <= m.max {
+				*p = mtuProbe{size: p.size}
+			}
 		}
 	}
 }

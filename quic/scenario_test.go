@@ -3,6 +3,7 @@
 package quic
 
 import (
+	"context"
 	"net/netip"
 	"testing"
 	"testing/synctest"
@@ -195,5 +196,43 @@ func TestFirstPathAbandoned(t *testing.T) {
 		}
 		transfer(t, client, server, 1e6)
 		transfer(t, server, client, 1e6)
+	})
+}
+
+// TestLinkMTUShrinks: a link silently stops to carry large packets, and carries them
+// again later.
+func TestLinkMTUShrinks(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		sink := &datagramSink{}
+		server.SetDatagramHandler(sink)
+		if err := client.WaitMTU(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		before := client.MaxDatagramPayload()
+		send := func(d time.Duration) {
+			for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+				client.SendDatagrams([]*PacketBuf{datagram(1, client.MaxDatagramPayload())})
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		send(time.Second)
+		small := lan
+		small.MTU = 1400
+		n.up[0].SetConfig(small)
+		send(2 * time.Second)
+		if got := client.MaxDatagramPayload(); got >= before || got < 1280 {
+			t.Errorf("MaxDatagramPayload is %d, was %d", got, before)
+		}
+		count := sink.count
+		send(time.Second)
+		if got := sink.count - count; got < 190 {
+			t.Errorf("%d of 200 datagrams arrived after the link shrank", got)
+		}
+		n.up[0].SetConfig(lan)
+		send(70 * time.Second)
+		if got := client.MaxDatagramPayload(); got != before {
+			t.Errorf("MaxDatagramPayload is %d a minute after the link is as before, want %d", got, before)
+		}
 	})
 }
