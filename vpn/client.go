@@ -23,6 +23,9 @@ const (
 	// before the client tries a new connection beside the old one. The old one
 	// stays: whichever answers first is used.
 	silenceLimit = 3 * time.Second
+	// minLife is how long a tunnel must have lived for its loss to be answered by
+	// connecting anew at once.
+	minLife = time.Second
 )
 
 // client is a running client. It keeps TUN device, routes and inner addresses over
@@ -109,6 +112,7 @@ func (c *client) keepUp(ctx context.Context) error {
 	}()
 	for {
 		t, err := c.connectRepeatedly(ctx)
+		began := time.Now()
 		for t != nil {
 			var next *tunnel
 			if err = c.setUp(t); err == nil {
@@ -125,7 +129,25 @@ func (c *client) keepUp(ctx context.Context) error {
 		case !c.cfg.Reconnect || !c.wasUp:
 			return err
 		}
-		c.log.Warn("connection lost", "error", err)
+		// Two clients with one key would otherwise push each other out all the time.
+		var wait time.Duration
+		if exitCode(err) != ExitUnreachable || time.Since(began) < minLife {
+			wait = c.cfg.ReconnectInterval
+		}
+		c.log.Warn("connection lost", "error", err, "retry_in", wait)
+		if !sleep(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// sleep reports false when ctx ended meanwhile.
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -149,9 +171,7 @@ func (c *client) connectRepeatedly(ctx context.Context) (*tunnel, error) {
 		}
 		wait := max(0, c.cfg.ReconnectInterval-time.Since(start))
 		c.log.Warn("cannot connect", "error", err, "retry_in", wait.Round(time.Millisecond))
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
+		if !sleep(ctx, wait) {
 			return nil, ctx.Err()
 		}
 	}

@@ -43,7 +43,7 @@ func TestFullPool(t *testing.T) {
 // TestSameUserTwice: the newer connection takes the address over; the older client
 // is told, tries again, and so on: each device needs a user of its own.
 func TestSameUserTwice(t *testing.T) {
-	simulate(t, 1, func(t *testing.T, s *sim) {
+	simulate(t, 3, func(t *testing.T, s *sim) {
 		server := s.startServer(nil)
 		old := s.startClient(0, func(c *Config) { c.Reconnect = false })
 		addrs := old.waitUp(time.Second)
@@ -57,6 +57,15 @@ func TestSameUserTwice(t *testing.T) {
 			t.Errorf("older client: %v", old.err)
 		}
 		wantPassed(t, server.simHost, newer.simHost, ipPacket("192.0.2.9", "10.0.0.2", protoUDP, udp(1, 2, "x")))
+		// With reconnect they take turns, at the pace of the reconnect interval.
+		again := s.startClient(2, func(c *Config) { c.AuthKey = s.users[0].Key })
+		again.waitUp(time.Second)
+		start := s.net.Stats().Sent
+		time.Sleep(4 * time.Second)
+		if n := s.net.Stats().Sent - start; n > 200 {
+			t.Errorf("%d packets in 4 s: the clients push each other out all the time", n)
+		}
+		again.end()
 		newer.end()
 		server.end()
 	})
