@@ -53,12 +53,17 @@ func (r *runner) checkEmulator(ctx context.Context) error {
 		defer peer.Close()
 		peers = append(peers, peer)
 	}
-	if err := r.checkPing(ctx); err != nil {
+	if err := r.measured(ctx, r.checkPing); err != nil {
 		return err
 	}
 	if err := r.checkMarkerIsSeen(ctx, peers[0]); err != nil {
 		return err
 	}
+	return r.measured(ctx, func(ctx context.Context) error { return r.checkPlain(ctx, peers) })
+}
+
+// checkPlain measures TCP over both links, which have nothing in common, at once.
+func (r *runner) checkPlain(ctx context.Context, peers []*lab.Peer) error {
 	bulks, err := floods(ctx, r.client, peers...)
 	if err != nil {
 		return err
@@ -131,13 +136,16 @@ func (r *runner) checkSingle(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		r.single[i], _, err = r.throughput(ctx, "tunnel over "+l.Name())
+		err = r.measured(ctx, func(ctx context.Context) (err error) {
+			r.single[i], _, err = r.throughput(ctx, "tunnel over "+l.Name())
+			least := minSingle * r.plain[i]
+			r.check(r.single[i] >= least, "tunnel-"+l.Name(), "Mbit/s", r.single[i]/1e6, fmt.Sprintf("at least %.1f", least/1e6),
+				"mqvpn over link %s alone: TCP, %d flows", l.Name(), flows)
+			return err
+		})
 		if err := errors.Join(err, stopClient(client)); err != nil {
 			return err
 		}
-		least := minSingle * r.plain[i]
-		r.check(r.single[i] >= least, "tunnel-"+l.Name(), "Mbit/s", r.single[i]/1e6, fmt.Sprintf("at least %.1f", least/1e6),
-			"mqvpn over link %s alone: TCP, %d flows", l.Name(), flows)
 	}
 	return nil
 }
@@ -149,11 +157,11 @@ func (r *runner) checkBoth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := r.checkBond(ctx); err != nil {
+	if err := r.measured(ctx, r.checkBond); err != nil {
 		return errors.Join(err, clientOutput(client))
 	}
 	for i := range r.links {
-		if err := r.checkCut(ctx, i); err != nil {
+		if err := r.measured(ctx, func(ctx context.Context) error { return r.checkCut(ctx, i) }); err != nil {
 			return errors.Join(err, clientOutput(client))
 		}
 	}
@@ -243,13 +251,13 @@ func (r *runner) checkCut(ctx context.Context, i int) error {
 		return fmt.Errorf("waiting for %.0f %% of the transfer: %w", 100*cutAt, err)
 	}
 	l.SetSilent(true)
-	cut := r.announce("%s cut", l.Name())
+	cut := r.announce("link %s cut", l.Name())
 	at := float64(transfer.Received()) / float64(size)
 	if err := waitUntil(ctx, func() bool { return time.Since(r.sampler.start).Seconds() >= cut.Time+cutFor.Seconds() }); err != nil {
 		return err
 	}
 	l.SetSilent(false)
-	repair := r.announce("%s repaired", l.Name())
+	repair := r.announce("link %s repaired", l.Name())
 	back, err := r.waitForReturn(ctx, i, transfer)
 	if err != nil {
 		return err
@@ -332,13 +340,6 @@ func (r *runner) startProbe(ctx context.Context) (*lab.Probe, error) {
 		r.markers = append(r.markers, l.CountMarker(probe.Marker()))
 	}
 	return probe, nil
-}
-
-// announce records an event and shows it.
-func (r *runner) announce(what string, args ...any) Event {
-	e := r.sampler.event(fmt.Sprintf(what, args...))
-	r.view.say("    %5.1f s   link %s", e.Time, e.What)
-	return e
 }
 
 // routerAddr is the far end of the client's link i.

@@ -44,6 +44,7 @@ func TestVerdict(t *testing.T) {
 	}{
 		{"good", func(*Report) {}, true, false, "PASSED"},
 		{"late", func(r *Report) { r.Samples[50].Links[1].Lateness = 21 }, false, true, "VOID"},
+		{"late, and measured again", func(r *Report) { r.Samples[50].Links[1].Lateness, r.Samples[50].Void = 21, true }, true, false, "PASSED"},
 		{"failed", func(r *Report) { r.Checks = append(r.Checks, Check{ID: "two"}) }, false, false, "FAILED: two"},
 		{"nothing checked", func(r *Report) { r.Checks = nil }, false, false, "FAILED"},
 	} {

@@ -79,12 +79,35 @@ func (s *sampler) end() []Sample {
 	defer s.mu.Unlock()
 	var of []Sample
 	for _, sample := range s.samples {
-		if sample.Phase == s.phase {
+		if sample.Phase == s.phase && !sample.Void {
 			of = append(of, sample)
 		}
 	}
 	s.phase, s.probe, s.bulks = "", nil, nil
 	return of
+}
+
+// count is the number of samples so far.
+func (s *sampler) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.samples)
+}
+
+// lateness is the emulator's worst since the first of some samples, in ms.
+func (s *sampler) lateness(first int) float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return worstLateness(s.samples[first:])
+}
+
+// void marks samples as void.
+func (s *sampler) void(first int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.samples[first:] {
+		s.samples[first+i].Void = true
+	}
 }
 
 // event records that something was done.
