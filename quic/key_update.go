@@ -98,7 +98,7 @@ func (c *Conn) openApp(now instant, p *pathState, pkt []byte, hdrLen int, pn pac
 	if !ok {
 		return nil, false, nil
 	}
-	if !c.confirmed || k.updates > 0 && !k.acked && k.sentPhase && c.peerUpdatedTooSoon(p) {
+	if k.updates > 0 && !k.acked && k.sentPhase && c.peerUpdatedTooSoon(p) {
 		return nil, false, &TransportError{Code: KeyUpdateError, Reason: "key update before the last one was confirmed"}
 	}
 	k.update(c.paths) // R9001-6.2-1
