@@ -114,6 +114,7 @@ type Conn struct {
 	pathsBlockedAt       PathID
 	pathsWanted          bool // openPaths may have something to do
 	lastPathGone         instant
+	blockedCheck         instant // last time that repeatBlocked has looked
 
 	scheduler    sched.Scheduler
 	views        []sched.Path

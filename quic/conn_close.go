@@ -3,6 +3,8 @@
 package quic
 
 import (
+	"time"
+
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
 )
 
@@ -132,16 +134,19 @@ func (c *Conn) appendClose(w *packetWriter, sp spaceID) {
 	}
 }
 
-// idleDeadline is when the connection ends for silence of the peer. // RMP21-5.9-1
-func (c *Conn) idleDeadline() instant {
+// idleTimeout is how long the peer may be silent. // RMP21-5.9-1
+func (c *Conn) idleTimeout() time.Duration {
 	d := c.cfg.MaxIdleTimeout
 	if c.peerParams != nil {
 		if peer := c.peerParams.maxIdleTimeout(); peer > 0 && peer < d {
 			d = peer
 		}
 	}
-	return c.idleFrom.add(max(d, 3*c.largestPTO()))
+	return max(d, 3*c.largestPTO())
 }
+
+// idleDeadline is when the connection ends for silence of the peer.
+func (c *Conn) idleDeadline() instant { return c.idleFrom.add(c.idleTimeout()) }
 
 // handshakeTimedOut says that the handshake has taken too long.
 func (c *Conn) handshakeTimedOut(now instant) bool {

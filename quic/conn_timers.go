@@ -17,6 +17,9 @@ func (c *Conn) advance(now instant) {
 		return
 	}
 	c.appKeys.expire(now)
+	if t := c.blockedTime(); t != 0 && now >= t {
+		c.repeatBlocked(now)
+	}
 	for _, p := range c.paths {
 		c.advancePath(now, p)
 		if c.closing.phase != notClosing {
@@ -88,6 +91,7 @@ func (c *Conn) nextTimer(now instant) instant {
 	}
 	t := earliest(c.idleDeadline(), c.handshakeEnd)
 	t = earliest(t, c.appKeys.prevUntil)
+	t = earliest(t, c.blockedTime())
 	t = earliest(t, c.nextWish)
 	t = earliest(t, c.lastPathGone)
 	for _, s := range c.ids {
@@ -119,4 +123,29 @@ func (c *Conn) nextTimer(now instant) instant {
 		t = earliest(t, ackTime(now, &c.handshake.space))
 	}
 	return t
+}
+
+// blockedTime is when repeatBlocked looks again: it is often enough, and rare enough
+// to cost an idle connection nothing.
+func (c *Conn) blockedTime() instant {
+	if !c.complete {
+		return 0
+	}
+	last := c.blockedCheck
+	for _, p := range c.paths {
+		last = max(last, p.lastSent)
+	}
+	return last.add(c.idleTimeout() / 4)
+}
+
+// repeatBlocked keeps a connection from idling out that waits for flow control
+// credit with nothing in flight. // R9000-4.1-6
+func (c *Conn) repeatBlocked(now instant) {
+	c.blockedCheck = now
+	for _, p := range c.paths {
+		if _, _, ok := p.loss.oldestUnackedAckEliciting(); ok {
+			return
+		}
+	}
+	c.streams.repeatBlocked()
 }
