@@ -332,6 +332,7 @@ func (c *Conn) discardSpace(sp spaceID) {
 	if *ls == nil {
 		return
 	}
+	(*ls).crypto.discard()
 	*ls = nil
 	if len(c.paths) > 0 && c.paths[0].id == 0 {
 		c.paths[0].loss.discardSpace(sp)

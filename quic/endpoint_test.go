@@ -149,7 +149,6 @@ func TestTransferLoss(t *testing.T) {
 
 // datagramSink counts what arrives.
 type datagramSink struct {
-	c     *Conn
 	count int
 	bytes int
 	last  []byte

@@ -157,7 +157,6 @@ type pathState struct {
 type pathCounters struct {
 	bytesSent, bytesReceived     uint64
 	packetsSent, packetsReceived uint64
-	packetsLost                  uint64
 	datagramsSent                uint64
 	timesDead                    uint64
 	sendErrors                   uint64
