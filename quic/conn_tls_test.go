@@ -54,7 +54,7 @@ func TestClientHandshake(t *testing.T) {
 			tc.writePackets(p)
 		}
 		tc.wantDial()
-		p = tc.wantPacket("Handshake", packetHandshake)
+		tc.wantPacket("Finished", packetHandshake)
 		if tc.conn.initial != nil { // R9001-4.9.1-1
 			t.Error("Initial keys are kept after the first Handshake packet")
 		}

@@ -277,6 +277,7 @@ func TestClientPathRules(t *testing.T) {
 // peekFrame is nextFrame without taking the frame.
 func (tc *testConn) peekFrame() (f testFrame, p *peerPacket, ok bool) {
 	tc.t.Helper()
+	tc.fill()
 	packets, frame := tc.packets, tc.frame
 	f, p, ok = tc.nextFrame()
 	if ok {
@@ -475,10 +476,11 @@ func TestAbandon(t *testing.T) {
 	t.Run("without an answer", func(t *testing.T) { // RMP21-3.4-6
 		bothSides(t, func(t *testing.T, tc *testConn) {
 			tc.openPath(1)
+			wait := 3 * tc.conn.largestPTO()
 			tc.conn.AbandonPath(1)
 			tc.wantFrame("abandoned", frInts(tPathAbandon, 1, 0x3e))
 			tc.write(tc.ackFrame(0))
-			tc.advance(3*tc.conn.largestPTO() - time.Millisecond)
+			tc.advance(wait - time.Millisecond)
 			if ph := tc.pathState(1).phase; ph != pathAbandoning {
 				t.Errorf("path is %v", ph)
 			}

@@ -360,7 +360,7 @@ func (tc *testConn) writeFrom(src netip.AddrPort, p *peerPacket) {
 	tc.deliver(m)
 }
 
-// ackPath acknowledges everything received on a path.
+// ackFrame acknowledges everything that the peer has read on a path.
 func (tc *testConn) ackFrame(path uint32) testFrame {
 	nums := slices.Sorted(maps.Keys(tc.received[path]))
 	if !tc.multipath {
@@ -369,9 +369,11 @@ func (tc *testConn) ackFrame(path uint32) testFrame {
 	return frPathAck(uint64(path), nums...)
 }
 
-// ack acknowledges all 1-RTT packets that the test has read, each path on itself.
+// ack acknowledges all 1-RTT packets that were sent, each path on itself, except
+// those that the test has made the peer forget.
 func (tc *testConn) ack() {
 	tc.t.Helper()
+	tc.fill()
 	for _, path := range slices.Sorted(maps.Keys(tc.received)) {
 		if len(tc.received[path]) > 0 {
 			tc.writeOn(path, tc.ackFrame(path))
@@ -565,6 +567,9 @@ func (tc *testConn) waitSent(limit time.Duration) time.Duration {
 	tc.t.Helper()
 	start := time.Now()
 	tc.fill()
+	if len(tc.packets) > 0 && tc.frame > 0 && tc.frame == len(tc.packets[0].frames) {
+		tc.packets, tc.frame = tc.packets[1:], 0
+	}
 	timeout := time.NewTimer(limit)
 	defer timeout.Stop()
 	for len(tc.packets) == 0 {
@@ -770,3 +775,12 @@ func (tc *testConn) intParam(id uint64) (v uint64, ok bool) {
 
 // challengeOf is the data of a PATH_CHALLENGE as a number, for comparisons.
 func challengeOf(f testFrame) uint64 { return binary.BigEndian.Uint64(f.blobs[0]) }
+
+// udpReceived is a datagram from the peer's address on a path.
+func udpReceived(tc *testConn, path uint32, b []byte) udpio.Received {
+	m := udpio.Received{Buf: b, Src: tc.remotes[path]}
+	if tc.isClient {
+		m.Dst = tc.sockets[path].addr.Addr()
+	}
+	return m
+}

@@ -351,11 +351,6 @@ func frPathAck(path uint64, nums ...uint64) testFrame {
 	return frInts(tPathAck, append([]uint64{path}, ackFields(nums)...)...)
 }
 
-// isAck reports whether f is an acknowledgment of any kind.
-func (f testFrame) isAck() bool {
-	return f.typ == tAck || f.typ == tAckECN || f.typ == tPathAck || f.typ == tPathAckECN
-}
-
 // acked returns the path and the packet numbers, ascending, that f acknowledges.
 func (f testFrame) acked() (path uint64, nums []uint64) {
 	v := f.ints
