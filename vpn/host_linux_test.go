@@ -84,7 +84,7 @@ func snapshot(t *testing.T) []string {
 	for _, table := range tables {
 		out = append(out, "nft table "+table.Name)
 	}
-	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/eth0/accept_ra"} {
+	for _, name := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv6/conf/eth0/accept_ra", "net/ipv4/conf/all/send_redirects"} {
 		value, err := readSysctl(name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
@@ -318,7 +318,10 @@ func TestHostLeavesForeignAlone(t *testing.T) {
 	before := settled(t)
 	h := openTestHost(t, t.TempDir())
 	must(t, h.routeServer("eth0", netip.MustParseAddr("203.0.113.1")))
+	d, err := h.createTUN()
+	must(t, err)
 	must(t, h.enableForwarding([]netip.Prefix{pfx("10.0.0.0/24")}))
+	must(t, d.Close())
 	must(t, h.close())
 	wantSame(t, before, snapshot(t))
 }
@@ -331,11 +334,14 @@ func TestHostServer(t *testing.T) {
 	must(t, writeSysctl("net/ipv4/ip_forward", "0"))
 	before := settled(t)
 	h := openTestHost(t, t.TempDir())
+	d, err := h.createTUN()
+	must(t, err)
 	pools := []netip.Prefix{pfx("10.0.0.0/24"), pfx("fd00::/64")}
 	must(t, h.enableForwarding(pools))
 	must(t, h.enableNAT(pools))
 	for name, want := range map[string]string{
 		"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/eth0/accept_ra": "2",
+		"net/ipv4/conf/all/send_redirects": "0", "net/ipv4/conf/mqvpn0/send_redirects": "0",
 	} {
 		if got, err := readSysctl(name); got != want || err != nil {
 			t.Errorf("%s = %s, %v; want %s", name, got, err, want)
@@ -346,6 +352,7 @@ func TestHostServer(t *testing.T) {
 	}
 	// Somebody else decides on a sysctl meanwhile: theirs stays.
 	must(t, writeSysctl("net/ipv6/conf/eth0/accept_ra", "0"))
+	must(t, d.Close())
 	must(t, h.close())
 	for i, l := range before {
 		before[i] = strings.Replace(l, "eth0/accept_ra 1", "eth0/accept_ra 0", 1)

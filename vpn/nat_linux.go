@@ -33,6 +33,19 @@ func (h *host) enableForwarding(pools []netip.Prefix) error {
 			return fmt.Errorf("cannot switch forwarding on (sysctl %s): %w", name, err)
 		}
 	}
+	return h.stopRedirects()
+}
+
+// stopRedirects keeps the kernel from telling clients by ICMP that they could reach
+// each other without it, which on a TUN device they cannot. An interface sends
+// redirects if either its own setting or the common one says so; all others keep
+// their own.
+func (h *host) stopRedirects() error {
+	for _, name := range []string{"all", h.tunName} {
+		if err := h.setSysctl(filepath.Join("net/ipv4/conf", name, "send_redirects"), "0"); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
