@@ -271,6 +271,7 @@ func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []b
 		return
 	}
 	c.received(p)
+	p.seenLocal = m.dst
 	c.pathHeard(now, p)
 	c.probingOnly = true
 	eliciting, err := c.handleFrames(now, p, appSpace, wire.OneRTT, payload, &at)

@@ -102,7 +102,8 @@ type pathState struct {
 	why   string  // reason for the phase, for people
 
 	tuple
-	prev      tuple // before an address change that is not validated yet
+	seenLocal netip.Addr // where the last packet came to, for people
+	prev      tuple      // before an address change that is not validated yet
 	prevValid bool
 
 	validated bool // the peer's address

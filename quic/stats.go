@@ -82,8 +82,8 @@ func (c *Conn) stats(now instant) ConnStats {
 
 func (c *Conn) pathStats(now instant, p *pathState) PathStats {
 	local := p.sock.LocalAddr()
-	if p.local.IsValid() {
-		local = netip.AddrPortFrom(p.local, local.Port())
+	if p.seenLocal.IsValid() {
+		local = netip.AddrPortFrom(p.seenLocal, local.Port())
 	}
 	ps := PathStats{
 		ID: p.id, Label: p.label,
