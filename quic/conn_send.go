@@ -35,7 +35,9 @@ func (c *Conn) send(now instant) (wake instant) {
 	}
 	for _, p := range c.paths {
 		if len(p.batch.runs) > 0 {
-			c.flush(now, p)
+			if c.flush(now, p) {
+				wake = now
+			}
 		} else {
 			p.batch.release()
 		}

@@ -39,6 +39,11 @@ type mtuState struct {
 
 // init starts at the size that every path must carry.
 func (m *mtuState) init(interfaceMTU int, v6 bool) {
+	*m = mtuState{size: minInitialSize, max: interfacePayload(interfaceMTU, v6)}
+}
+
+// interfacePayload is the largest UDP payload that fits interfaceMTU, 0 for unknown.
+func interfacePayload(interfaceMTU int, v6 bool) int {
 	if interfaceMTU <= 0 {
 		interfaceMTU = defaultInterfaceMTU
 	}
@@ -46,7 +51,7 @@ func (m *mtuState) init(interfaceMTU int, v6 bool) {
 	if v6 {
 		overhead = 48
 	}
-	*m = mtuState{size: minInitialSize, max: min(interfaceMTU-overhead, maxPacketSize)}
+	return min(interfaceMTU-overhead, maxPacketSize)
 }
 
 // start makes the probes due. peerMax is the peer's max_udp_payload_size.
@@ -56,11 +61,18 @@ func (m *mtuState) start(peerMax int) {
 	}
 	m.started = true
 	m.max = min(m.max, peerMax)
-	for i, size := range [...]int{ipv6ProbeSize, m.max} {
-		m.probes[i] = mtuProbe{size: size, done: size <= m.size || size > m.max}
+	m.probeAll()
+}
+
+// probeAll makes the probes of all sizes due that are not confirmed. Without a
+// second size the second probe has size 0, and is never due.
+func (m *mtuState) probeAll() {
+	sizes := [...]int{ipv6ProbeSize, m.max}
+	if sizes[0] == sizes[1] {
+		sizes[1] = 0
 	}
-	if m.probes[0].size == m.probes[1].size {
-		m.probes[1].done = true
+	for i, size := range sizes {
+		m.probes[i] = mtuProbe{size: size, done: size <= m.size || size > m.max}
 	}
 }
 
@@ -107,10 +119,14 @@ func (m *mtuState) lost(size int) {
 	}
 }
 
-// tooLong notes that the kernel refused a packet of the given size.
-func (m *mtuState) tooLong(size int) {
-	m.max = max(minInitialSize, min(m.max, size-1))
-	m.size = min(m.size, m.max)
+// tooLong notes that the kernel refused a packet of the given size. interfaceMax is
+// what the interface permits now, as far as it tells.
+func (m *mtuState) tooLong(size, interfaceMax int) {
+	m.max = max(minInitialSize, min(m.max, size-1, interfaceMax))
+	if size <= m.size { // no probe: what was confirmed does not hold any more
+		m.blackhole()
+		return
+	}
 	for i := range m.probes {
 		if p := &m.probes[i]; p.size > m.max {
 			p.done = true
@@ -141,10 +157,7 @@ func (m *mtuState) expire(now instant, pto time.Duration) {
 // blackhole goes back to what every path carries, and probes again.
 func (m *mtuState) blackhole() {
 	m.size = minInitialSize
-	for i := range m.probes {
-		p := &m.probes[i]
-		*p = mtuProbe{size: p.size, done: p.size <= m.size || p.size > m.max}
-	}
+	m.probeAll()
 }
 
 // retry makes the probes that were given up due again once in a while.

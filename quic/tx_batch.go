@@ -98,8 +98,9 @@ func (b *txBatch) pop(n int) {
 }
 
 // flush sends the batch of p. If the socket is full, what remains stays sealed and
-// goes first when it can be written again.
-func (c *Conn) flush(now instant, p *pathState) {
+// goes first when it can be written again. It returns true if the content of packets
+// that were too long is to be sent again at once.
+func (c *Conn) flush(now instant, p *pathState) (again bool) {
 	b := &p.batch
 	for len(b.runs) > 0 && !p.sockBlocked {
 		n, err := p.sock.WriteBatch(b.runs)
@@ -110,7 +111,7 @@ func (c *Conn) flush(now instant, p *pathState) {
 		if errors.Is(err, udpio.ErrWouldBlock) {
 			p.sockBlocked = true
 			p.sock.notifyWritable(c)
-			return
+			return again
 		}
 		if len(b.runs) == 0 {
 			break
@@ -119,7 +120,8 @@ func (c *Conn) flush(now instant, p *pathState) {
 		b.pop(1)
 		if errors.Is(err, udpio.ErrMessageTooLong) {
 			// Not congestion: the path's MTU is smaller than was thought.
-			p.mtu.tooLong(seg)
+			p.mtu.tooLong(seg, interfacePayload(p.sock.MTU(), p.remote.Addr().Is6()))
+			again = again || seg > minInitialSize
 			p.loss.setMaxDatagram(p.mtu.size)
 			c.updateMaxDatagram()
 			if c.confirmed {
@@ -133,6 +135,7 @@ func (c *Conn) flush(now instant, p *pathState) {
 	if len(b.runs) == 0 {
 		b.release()
 	}
+	return again
 }
 
 // sendFailed treats an error of the kernel, such as a missing route, as a sign that
