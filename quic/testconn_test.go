@@ -32,6 +32,7 @@ type testConn struct {
 	config   *Config
 	conn     *Conn
 	dialErr  chan error
+	mtu      int // of its sockets
 	sockets  []*testSocket
 	sent     chan *peerDatagram // not read yet
 	ignored  map[uint64]bool    // frame types that wantFrame and wantIdle pass over
@@ -94,6 +95,9 @@ type originalDCID struct{ value []byte }
 // draft-ietf-quic-multipath-15.
 type draft15 struct{}
 
+// socketMTU is an option: the MTU of the interface of the first socket.
+type socketMTU int
+
 // testSide says which end the connection under test is.
 type testSide bool
 
@@ -111,7 +115,7 @@ func (s testSide) String() string {
 
 // scripted runs f in a bubble of virtual time with a connection that has not
 // begun its handshake. Options are func(*Config), func(*testParams), func(*tls.Config)
-// of the peer, multipathUpTo, draft15 and originalDCID.
+// of the peer, multipathUpTo, draft15, socketMTU and originalDCID.
 func scripted(t *testing.T, side testSide, f func(t *testing.T, tc *testConn), options ...any) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -144,7 +148,7 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 	t.Helper()
 	cert, pool := testCert()
 	tc := &testConn{
-		t: t, isClient: bool(side),
+		t: t, isClient: bool(side), mtu: testSocketMTU,
 		sent:     make(chan *peerDatagram, 4096),
 		dialErr:  make(chan error, 1),
 		ignored:  map[uint64]bool{tPadding: true, tAck: true, tAckECN: true, tPathAck: true, tPathAckECN: true},
@@ -188,6 +192,8 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 			o(tc.peerTLSConfig)
 		case originalDCID:
 			tc.originalDCID = &o
+		case socketMTU:
+			tc.mtu = int(o)
 		case draft15:
 			for i := range tc.params {
 				if tc.params[i].id == paramMaxPathID {
@@ -218,7 +224,7 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 }
 
 func (tc *testConn) addSocket(addr netip.AddrPort) *testSocket {
-	s := &testSocket{tc: tc, addr: addr, mtu: testSocketMTU, in: make(chan udpio.Received, 1024), closed: make(chan struct{})}
+	s := &testSocket{tc: tc, addr: addr, mtu: tc.mtu, in: make(chan udpio.Received, 1024), closed: make(chan struct{})}
 	tc.sockets = append(tc.sockets, s)
 	tc.e.AddSocket(s)
 	return s
@@ -783,4 +789,9 @@ func udpReceived(tc *testConn, path uint32, b []byte) udpio.Received {
 		m.Dst = tc.sockets[path].addr.Addr()
 	}
 	return m
+}
+
+// udpReceivedFrom is a datagram from any address.
+func udpReceivedFrom(src netip.AddrPort, b []byte) udpio.Received {
+	return udpio.Received{Buf: b, Src: src}
 }

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"net"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestMTUProbes: the sizes that are tried, and what they lead to.
+func TestMTUProbes(t *testing.T) {
+	probes := func(tc *testConn) (sizes []int, packets []*peerPacket) {
+		tc.t.Helper()
+		for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
+			if n := len(p.dgram.data); n > 1200 {
+				sizes, packets = append(sizes, n), append(packets, p)
+				if len(p.frames) < 2 || p.frames[0].typ != tPing || p.frames[len(p.frames)-1].typ != tPadding {
+					tc.t.Errorf("probe %v", p)
+				}
+			}
+		}
+		return sizes, packets
+	}
+	// confirm ends the handshake and leaves what follows to the caller.
+	confirm := func(tc *testConn) {
+		tc.t.Helper()
+		for tc.conn == nil || !tc.conn.complete { // R9000-14.2-1: 1200 bytes until a probe is acknowledged
+			for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
+				if len(p.dgram.data) > 1200 {
+					tc.t.Fatalf("%d bytes during the handshake", len(p.dgram.data))
+				}
+			}
+			tc.advance(testRTT)
+			tc.writeHandshake()
+		}
+		if tc.isClient {
+			tc.write(frHandshakeDone())
+		}
+	}
+	for _, side := range []testSide{clientSide, serverSide} {
+		t.Run(side.String(), func(t *testing.T) {
+			scripted(t, side, func(t *testing.T, tc *testConn) {
+				confirm(tc)
+				sizes, _ := probes(tc)
+				if !slices.Equal(sizes, []int{ipv6ProbeSize, 1500 - 28}) {
+					t.Fatalf("probes of %v bytes", sizes)
+				}
+				if got := tc.conn.paths[0].mtu.size; got != 1200 {
+					t.Errorf("MTU %d before an acknowledgment", got)
+				}
+				tc.ack()
+				if got := tc.conn.paths[0].mtu.size; got != 1472 {
+					t.Errorf("MTU %d", got)
+				}
+				if err := tc.conn.WaitMTU(tc.expired()); err != nil {
+					t.Errorf("WaitMTU: %v", err)
+				}
+				if got, want := tc.conn.MaxDatagramPayload(), 1472-(1+8+4+1+16); got != want {
+					t.Errorf("MaxDatagramPayload %d, want %d", got, want)
+				}
+			}, socketMTU(1500))
+		})
+	}
+	t.Run("lost", func(t *testing.T) {
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+			confirm(tc)
+			window := tc.conn.paths[0].loss.cc.Window()
+			tries := 0
+			for range 2 * mtuProbeTries {
+				sizes, packets := probes(tc)
+				tries += len(sizes)
+				for _, p := range packets {
+					tc.forget(p)
+				}
+				tc.ack()
+				tc.advance(time.Second)
+			}
+			if tries != 2*mtuProbeTries {
+				t.Errorf("%d probes, want %d", tries, 2*mtuProbeTries)
+			}
+			if p := tc.conn.paths[0]; p.mtu.size != 1200 || p.loss.cc.Window() < window { // R9000-14.4-1
+				t.Errorf("MTU %d, window %d after %d", p.mtu.size, p.loss.cc.Window(), window)
+			}
+			if err := tc.conn.WaitMTU(tc.expired()); err != nil {
+				t.Errorf("WaitMTU: %v", err)
+			}
+			tc.sendDatagrams(3)
+			tc.wantAlive("no probe was answered")
+		}, socketMTU(1500))
+	})
+	t.Run("limit of the peer", func(t *testing.T) {
+		scripted(t, serverSide, func(t *testing.T, tc *testConn) {
+			confirm(tc)
+			sizes, _ := probes(tc)
+			if len(sizes) != 0 && slices.Max(sizes) > 1350 {
+				t.Errorf("probes of %v bytes", sizes)
+			}
+			tc.settle()
+			if got := tc.conn.paths[0].mtu.size; got != 1350 {
+				t.Errorf("MTU %d", got)
+			}
+		}, socketMTU(1500), func(p *testParams) { p.set(paramMaxUDPPayloadSize, 1350) })
+	})
+}
+
+// TestMTURefused: the kernel refuses a datagram because the interface has changed.
+func TestMTURefused(t *testing.T) {
+	established(t, clientSide, func(t *testing.T, tc *testConn) {
+		p := tc.conn.paths[0]
+		if p.mtu.size != 1472 {
+			t.Fatalf("MTU %d", p.mtu.size)
+		}
+		window := p.loss.cc.Window()
+		tc.sockets[0].mtu = 1400
+		s := tc.open(true)
+		s.Write(make([]byte, 1440))
+		tc.skip()
+		tc.ack()
+		tc.settle()
+		if p.mtu.size > 1400-28 || p.mtu.size < 1200 {
+			t.Errorf("MTU %d", p.mtu.size)
+		}
+		if p.loss.cc.Window() < window { // not congestion
+			t.Errorf("window %d after %d", p.loss.cc.Window(), window)
+		}
+		if s.send.buf.buffered() != 0 {
+			t.Error("the data did not arrive in smaller packets")
+		}
+	}, socketMTU(1500))
+}
+
+// TestSocketFull: what is sealed waits for the socket, and nothing spins.
+func TestSocketFull(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		s := tc.sockets[0]
+		s.full = make(chan struct{})
+		tc.sendDatagrams(3)
+		tc.write(frPing())
+		tc.write(frPing())
+		tc.wantSilenceNoDatagram("socket is full")
+		close(s.full)
+		s.full = nil
+		for range 3 {
+			tc.wantType("sent when there is room", tDatagram)
+		}
+		tc.wantAlive("socket has room")
+	})
+}
+
+// TestSendError on the only path is survived.
+func TestSendError(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		tc.sockets[0].err = net.ErrWriteToConnected
+		tc.sendDatagrams(3)
+		tc.wantSilenceNoDatagram("nothing gets out")
+		tc.sockets[0].err = nil
+		tc.settle()
+		tc.wantAlive("the socket works again")
+		if tc.conn.Stats().Paths[0].SendErrors == 0 {
+			t.Error("not counted")
+		}
+	})
+}
