@@ -23,6 +23,7 @@ type Device struct {
 	file *os.File
 	raw  syscall.RawConn
 	link netlink.Link // name and index, fixed at creation
+	off  *offload     // nil: each read and write is one packet
 
 	rd readState
 	wr writeState
@@ -42,7 +43,7 @@ type readState struct {
 type writeState struct {
 	bufs   [][]byte
 	offset int
-	next   int // index of the packet to write next
+	next   int // index of the packet, or of the run of packets, to write next
 	n      int // packets the kernel took
 	err    error
 	step   func(fd uintptr) bool
@@ -51,27 +52,57 @@ type writeState struct {
 // Create makes a TUN interface. A %d in name is replaced by the kernel with the
 // first free number. The interface has no address and is down; the kernel is told
 // to give it no IPv6 link-local address, so that nothing is sent by itself.
-func Create(name string) (*Device, error) {
+//
+// The device has the offloads that the kernel grants, see Offloads.
+func Create(name string) (*Device, error) { return create(name, allOffloads) }
+
+// CreatePlain is Create without offloads.
+func CreatePlain(name string) (*Device, error) { return create(name, nil) }
+
+// create tries the offloads of each set, until the kernel grants one. The device is
+// made anew for each attempt: a vnet header, once asked for, stays.
+func create(name string, sets []Offloads) (*Device, error) {
 	if len(name) == 0 || len(name) >= unix.IFNAMSIZ {
 		return nil, fmt.Errorf("tun: interface name %q: want 1 to %d bytes", name, unix.IFNAMSIZ-1)
 	}
+	for _, o := range sets {
+		d, err := attach(name, o)
+		if !errors.Is(err, errNoOffload) {
+			return d, err
+		}
+	}
+	return attach(name, Offloads{})
+}
+
+// attach makes a device with exactly these offloads.
+func attach(name string, o Offloads) (*Device, error) {
 	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, createError(name, err)
 	}
 	req, err := unix.NewIfreq(name)
 	if err == nil {
-		req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		if o.any() {
+			flags |= unix.IFF_VNET_HDR
+		}
+		req.SetUint16(flags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
 	}
 	if err != nil {
 		unix.Close(fd)
 		return nil, createError(name, err)
 	}
+	if o.any() {
+		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, o.flags()); err != nil {
+			unix.Close(fd)
+			return nil, errNoOffload
+		}
+	}
 	// Only now: before TUNSETIFF the poller would see the descriptor as broken.
 	file := os.NewFile(uintptr(fd), clonePath)
 	d := &Device{file: file}
-	if err := d.init(req.Name()); err != nil {
+	if err := d.init(req.Name(), o); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("tun: %s: %w", req.Name(), err)
 	}
@@ -94,7 +125,7 @@ func createError(name string, err error) error {
 	return fmt.Errorf("tun: %s: %w", name, err)
 }
 
-func (d *Device) init(name string) (err error) {
+func (d *Device) init(name string, o Offloads) (err error) {
 	if d.raw, err = d.file.SyscallConn(); err != nil {
 		return err
 	}
@@ -106,8 +137,11 @@ func (d *Device) init(name string) (err error) {
 	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("addr_gen_mode: %w", err) // the two above: a kernel without IPv6
 	}
-	d.rd.step = d.readStep
-	d.wr.step = d.writeStep
+	d.rd.step, d.wr.step = d.readPlain, d.writePlain
+	if o.any() {
+		d.off = newOffload(o)
+		d.rd.step, d.wr.step = d.readOffload, d.writeOffload
+	}
 	return nil
 }
 
@@ -166,8 +200,8 @@ func (d *Device) wrap(what string, err error) error {
 
 // Read waits for at least one packet and then takes all that are there, at most
 // len(bufs). Packet i is in bufs[i][offset:offset+sizes[i]]. A packet longer than
-// its buffer is cut by the kernel. After Close it returns an error that is
-// [os.ErrClosed].
+// its buffer is cut by the kernel; with offloads it is dropped and counted. After
+// Close it returns an error that is [os.ErrClosed].
 func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (n int, err error) {
 	s := &d.rd
 	s.bufs, s.sizes, s.offset, s.n, s.err = bufs, sizes, offset, 0, nil
@@ -177,7 +211,7 @@ func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (n int, err error)
 	return s.n, s.err
 }
 
-func (d *Device) readStep(fd uintptr) bool {
+func (d *Device) readPlain(fd uintptr) bool {
 	s := &d.rd
 	for s.n < len(s.bufs) {
 		n, err := unix.Read(int(fd), s.bufs[s.n][s.offset:])
@@ -198,19 +232,24 @@ func (d *Device) readStep(fd uintptr) bool {
 	return true
 }
 
-// Write writes the packets bufs[i][offset:]. The kernel may refuse a packet (not
-// IP, the interface is down); the others are written all the same. It returns how
-// many were taken and the error of the first one that was not.
+// Write writes the packets bufs[i][offset:], which it does not change. The kernel may
+// refuse a packet (not IP, the interface is down); the others are written all the
+// same. It returns how many were taken and the error of the first one that was not.
+// Packets of one flow arrive in order; with offloads, those of different flows may
+// change places.
 func (d *Device) Write(bufs [][]byte, offset int) (n int, err error) {
 	s := &d.wr
 	s.bufs, s.offset, s.next, s.n, s.err = bufs, offset, 0, 0, nil
+	if d.off != nil {
+		d.off.coalescer.plan(bufs, offset)
+	}
 	if err := d.raw.Write(s.step); err != nil {
 		return s.n, os.ErrClosed
 	}
 	return s.n, s.err
 }
 
-func (d *Device) writeStep(fd uintptr) bool {
+func (d *Device) writePlain(fd uintptr) bool {
 	s := &d.wr
 	for s.next < len(s.bufs) {
 		_, err := unix.Write(int(fd), s.bufs[s.next][s.offset:])

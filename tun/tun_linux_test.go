@@ -21,7 +21,12 @@ import (
 // open makes a device with an IPv4 and an IPv6 address that is up.
 func open(t *testing.T) *tun.Device {
 	t.Helper()
-	d, err := tun.Create("mqtest%d")
+	return openForm(t, tun.Create)
+}
+
+func openForm(t *testing.T, create func(string) (*tun.Device, error)) *tun.Device {
+	t.Helper()
+	d, err := create("mqtest%d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +100,14 @@ func TestDeviceBatches(t *testing.T) {
 	if !tuntest.Isolate(t) {
 		return
 	}
-	d := open(t)
+	for name, create := range forms {
+		t.Run(name, func(t *testing.T) { testBatches(t, create) })
+	}
+}
+
+func testBatches(t *testing.T, create func(string) (*tun.Device, error)) {
+	d := openForm(t, create)
+	defer d.Close()
 	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(netip.MustParseAddrPort("10.9.0.2:7")))
 	if err != nil {
 		t.Fatal(err)
@@ -173,7 +185,14 @@ func TestDeviceAllocs(t *testing.T) {
 	if !tuntest.Isolate(t) {
 		return
 	}
-	d := open(t)
+	for name, create := range forms {
+		t.Run(name, func(t *testing.T) { testAllocs(t, create) })
+	}
+}
+
+func testAllocs(t *testing.T, create func(string) (*tun.Device, error)) {
+	d := openForm(t, create)
+	defer d.Close()
 	// An IPv4 packet for a closed port of this host; ICMP goes back, read or not.
 	pkt := make([]byte, 28)
 	pkt[0], pkt[8], pkt[9] = 0x45, 64, 17

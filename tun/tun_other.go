@@ -12,6 +12,11 @@ type Device struct{}
 // Create returns ErrUnsupported.
 func Create(string) (*Device, error) { return nil, ErrUnsupported }
 
+// CreatePlain returns ErrUnsupported.
+func CreatePlain(string) (*Device, error) { return nil, ErrUnsupported }
+
+func (*Device) Offloads() Offloads                     { return Offloads{} }
+func (*Device) Dropped() uint64                        { return 0 }
 func (*Device) Name() string                           { return "" }
 func (*Device) BatchSize() int                         { return BatchSize }
 func (*Device) MTU() (int, error)                      { return 0, ErrUnsupported }

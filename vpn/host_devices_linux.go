@@ -21,6 +21,8 @@ func (h *host) createTUN() (tunDevice, error) {
 	if err != nil {
 		return nil, err // a plain return would make a nil *Device a device
 	}
+	o := d.Offloads()
+	h.log.Debug("TUN device made", "interface", d.Name(), "tcp_offload", o.TCP, "udp_offload", o.UDP)
 	return d, nil
 }
 

@@ -158,6 +158,7 @@ func (t *traffic) drop(reason string, n uint64) {
 func (t *traffic) addTUN(w *tunWriter, r *router) {
 	t.drop("tun_queue_full", w.dropped.Load())
 	t.drop("tun_refused", w.refused.Load())
+	t.drop("tun_unreadable", w.dev.Dropped())
 	t.drop("no_session", r.noRoute.Load())
 }
 

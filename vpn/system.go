@@ -20,6 +20,7 @@ type tunDevice interface {
 	Read(bufs [][]byte, sizes []int, offset int) (int, error)
 	Write(bufs [][]byte, offset int) (int, error)
 	BatchSize() int
+	Dropped() uint64 // packets that Read could not return
 	Close() error
 }
 

@@ -81,8 +81,9 @@ func (d *Device) Addresses() []netip.Prefix {
 // Closed is closed with the device.
 func (d *Device) Closed() <-chan struct{} { return d.closed }
 
-func (d *Device) Name() string   { return d.name }
-func (d *Device) BatchSize() int { return 8 }
+func (d *Device) Name() string    { return d.name }
+func (d *Device) BatchSize() int  { return 8 }
+func (d *Device) Dropped() uint64 { return 0 }
 
 func (d *Device) MTU() (int, error) {
 	d.mu.Lock()
