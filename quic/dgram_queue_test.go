@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// queueTest is a dgramQueue with the flows of what it gives out.
+type queueTest struct {
+	*testing.T
+	q   dgramQueue
+	now instant
+}
+
+func newQueueTest(t *testing.T) *queueTest {
+	qt := &queueTest{T: t, now: 1}
+	t.Cleanup(func() {
+		qt.q.close()
+		if qt.q.packets != 0 || qt.q.bytes != 0 {
+			t.Errorf("%d packets, %d bytes left after close", qt.q.packets, qt.q.bytes)
+		}
+	})
+	return qt
+}
+
+func (qt *queueTest) push(flow uint64, size, n int) {
+	for range n {
+		qt.q.push(qt.now, datagram(flow, size))
+	}
+}
+
+// take returns the flows of the next n datagrams, fewer when the queue is empty.
+func (qt *queueTest) take(n int) (flows []uint64) {
+	for range n {
+		b := qt.q.peek(qt.now)
+		if b == nil {
+			break
+		}
+		flows = append(flows, b.Flow)
+		qt.q.pop().Release()
+	}
+	return flows
+}
+
+func count(flows []uint64, flow uint64) (n int) {
+	for _, f := range flows {
+		if f == flow {
+			n++
+		}
+	}
+	return n
+}
+
+func TestQueueKeepsOrderOfFlow(t *testing.T) {
+	qt := newQueueTest(t)
+	for i := range 50 {
+		b := datagram(7, 8)
+		b.Bytes()[0] = byte(i)
+		qt.q.push(qt.now, b)
+	}
+	for i := range 50 {
+		if got := qt.q.peek(qt.now).Bytes()[0]; got != byte(i) {
+			t.Fatalf("datagram %d at place %d", got, i)
+		}
+		qt.q.pop().Release()
+	}
+	if qt.q.peek(qt.now) != nil || qt.q.more() != nil {
+		t.Error("the queue is not empty")
+	}
+}
+
+func TestQueueIsFairInBytes(t *testing.T) {
+	qt := newQueueTest(t)
+	qt.push(1, 1500, 300)
+	qt.push(2, 300, 1500)
+	big, small := 0, 0
+	for range 500 {
+		if f := qt.take(1); f[0] == 1 {
+			big += 1500
+		} else {
+			small += 300
+		}
+	}
+	if big < small-3000 || small < big-3000 {
+		t.Errorf("%d bytes of the flow with large packets, %d of the other", big, small)
+	}
+}
+
+func TestQueuePrefersSparseFlows(t *testing.T) {
+	qt := newQueueTest(t)
+	qt.push(1, 1000, 200)
+	qt.take(20) // flow 1 is served by rounds from now on
+	qt.push(2, 100, 1)
+	if flows := qt.take(2); !slices.Contains(flows, 2) {
+		t.Errorf("a sparse flow waits behind %v", flows)
+	}
+	// Sending one packet whenever the last one has left is no way to be preferred for
+	// ever.
+	n := 0
+	for range 300 {
+		qt.push(1, 1000, 1)
+		if qt.q.packets < 2 || count(qt.take(1), 2) == 1 {
+			n++
+			qt.push(2, 1000, 1)
+		}
+	}
+	if n > 200 {
+		t.Errorf("the other flow was served %d times of 300", n)
+	}
+}
+
+func TestQueueQuantum(t *testing.T) {
+	for _, test := range []struct {
+		rate float64
+		run  int // packets of one flow in a row
+	}{{fastRate / 2, 1}, {fastRate, quantumPackets}} {
+		qt := newQueueTest(t)
+		qt.q.setRate(test.rate)
+		qt.push(1, quantumPacket, 100)
+		qt.push(2, quantumPacket, 100)
+		flows := qt.take(4 * quantumPackets)
+		longest, run := 0, 0
+		for i, f := range flows {
+			if i > 0 && f != flows[i-1] {
+				run = 0
+			}
+			run++
+			longest = max(longest, run)
+		}
+		if longest != test.run {
+			t.Errorf("at %v bytes/s %d packets in a row, want %d", test.rate, longest, test.run)
+		}
+	}
+}
+
+func TestQueueSkip(t *testing.T) {
+	qt := newQueueTest(t)
+	qt.push(1, 100, 3)
+	qt.push(2, 100, 3)
+	if b := qt.q.peek(qt.now); b.Flow != 1 {
+		t.Fatalf("flow %d first", b.Flow)
+	}
+	qt.q.skip() // its path is full
+	if flows := qt.take(10); !slices.Equal(flows, []uint64{2, 2, 2}) {
+		t.Errorf("without flow 1: %v", flows)
+	}
+	qt.q.beginTurn()
+	if flows := qt.take(10); !slices.Equal(flows, []uint64{1, 1, 1}) {
+		t.Errorf("in the next turn: %v", flows)
+	}
+}
+
+func TestQueueBound(t *testing.T) {
+	const room = maxQueuedDatagramBytes / packetBufSize
+	qt := newQueueTest(t)
+	qt.push(1, 100, room-10)
+	qt.push(2, 100, 20)
+	if qt.q.bytes > maxQueuedDatagramBytes || qt.q.dropped != 10 {
+		t.Errorf("%d bytes queued, %d dropped", qt.q.bytes, qt.q.dropped)
+	}
+	// The longest flow pays.
+	if flows := qt.take(room); count(flows, 2) != 20 {
+		t.Errorf("%d of 20 packets of the short flow are left", count(flows, 2))
+	}
+}
+
+// TestQueueDropsWhatWaits: sojourn time above the target for an interval, and then
+// ever faster.
+func TestQueueDropsWhatWaits(t *testing.T) {
+	qt := newQueueTest(t)
+	serve := func(d time.Duration) uint64 {
+		before := qt.q.delayed
+		for end := qt.now.add(d); qt.now < end; qt.now = qt.now.add(time.Millisecond) {
+			qt.push(1, 1000, 2)
+			qt.take(1)
+		}
+		return qt.q.delayed - before
+	}
+	if n := serve(codelInterval); n != 0 {
+		t.Errorf("%d dropped within the first interval", n)
+	}
+	first, later := serve(5*codelInterval), serve(5*codelInterval)
+	if first == 0 || later <= first {
+		t.Errorf("dropped %d, then %d", first, later)
+	}
+	// A queue that drains in time is left alone.
+	qt.take(10000)
+	before := qt.q.delayed
+	for range 1000 {
+		qt.push(1, 1000, 1)
+		qt.now = qt.now.add(codelTarget / 2)
+		qt.take(1)
+	}
+	if n := qt.q.delayed - before; n != 0 {
+		t.Errorf("%d dropped from a short queue", n)
+	}
+}
