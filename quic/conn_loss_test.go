@@ -18,7 +18,7 @@ type lossMode int
 const (
 	lossByThreshold lossMode = iota // later packets are acknowledged
 	lossByPTO                       // nothing is acknowledged any more
-	lossByAbandon                   // its path is abandoned
+	lossByAbandon                   // its path is abandoned: RMP21-3.4.3-2
 	lossBySilence                   // its path is silent, another one is not
 	numLossModes
 )
@@ -302,6 +302,56 @@ func TestLostPathCIDsBlocked(t *testing.T) {
 			tc.wantFrame("repeated", frInts(tPathCIDsBlocked, 1, 0))
 		}, multipathUpTo(2))
 	}
+}
+
+// TestPTOElsewhere: a time-out on one path has its content sent on another one, and
+// nothing is lost yet.
+//
+// RMP21-5.7-1
+func TestPTOElsewhere(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		tc.openPath(1)
+		tc.write(frInts(tPathStatusBackup, 0, 100))
+		tc.settle()
+		tc.ignore(tPing)
+		s := tc.open(true)
+		s.Write([]byte("hello"))
+		want := frStream(s.ID(), 0, "hello")
+		first := tc.wantFrame("written", want)
+		tc.waitSent(time.Second)
+		tc.wantFrame("again", want)
+		if n := tc.pathState(1).loss.packetsLost; first.path != 1 || n != 0 {
+			t.Errorf("%v: %d packets lost", first, n)
+		}
+		tc.writeOn(1, frPathAck(1, first.num)) // the first one arrived after all
+		if n := s.send.buf.buffered(); n != 0 {
+			t.Errorf("%d bytes are not acknowledged", n)
+		}
+	}, multipathUpTo(2))
+}
+
+// TestWindowBoundsDatagrams, on each path for itself.
+//
+// R9221-5.4-1 RMP21-5.3-1
+func TestWindowBoundsDatagrams(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		tc.openPath(1)
+		for range 100 {
+			tc.conn.SendDatagrams([]*PacketBuf{datagram(0, 1000)})
+		}
+		tc.advance(20 * time.Millisecond)
+		sent := make(map[uint32]int)
+		for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
+			if _, ok := p.has(tDatagram); ok {
+				sent[p.path] += len(p.raw)
+			}
+		}
+		for path := range uint32(2) {
+			if n, window := sent[path], tc.pathState(path).loss.cc.Window(); n == 0 || n > window {
+				t.Errorf("path %d: %d bytes sent, window %d", path, n, window)
+			}
+		}
+	}, multipathUpTo(2))
 }
 
 // TestNotRepeated: what is bound to a moment or a path is not sent again.

@@ -27,6 +27,8 @@ func TestClientHandshake(t *testing.T) {
 		}
 		if f, ok := p.has(tCrypto); !ok || f.ints[0] != 0 || f.blobs[0][0] != 1 || f.blobs[0][38] != 0 { // R9001-8.4-1: no legacy_session_id
 			t.Errorf("%v, want a ClientHello", p)
+		} else if !bytes.Contains(f.blobs[0], []byte{0, 43, 0, 3, 2, 3, 4}) { // R9001-4.2-1
+			t.Error("supported_versions is not TLS 1.3 alone")
 		}
 		tc.waitSent(3 * time.Second)
 		p = tc.wantPacket("PTO", packetInitial)
@@ -269,6 +271,41 @@ func (tc *testConn) writeHandshakeUntilClosed() {
 		}
 		tc.writeHandshake()
 	}
+}
+
+// TestMissingParameters: a ClientHello without quic_transport_parameters.
+//
+// R9001-8.2-1
+func TestMissingParameters(t *testing.T) {
+	scripted(t, serverSide, func(t *testing.T, tc *testConn) {
+		hello := tc.levels[initialSpace].crypto
+		params := tc.params.encode()
+		i := bytes.Index(hello, params)
+		if i < 4 || hello[i-4] != 0 || hello[i-3] != 0x39 {
+			t.Fatal("extension not found")
+		}
+		hello[i-4] = 0x39 // an extension that nobody knows
+		for _, p := range tc.flight(packetInitial) {
+			tc.writePackets(p)
+		}
+		tc.wantClose("no transport parameters", CryptoErrorBase+109)
+	})
+}
+
+// TestForeignPackets: Initial packets that a client must not take for the server's.
+func TestForeignPackets(t *testing.T) {
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.skip()
+		tc.writePackets(&peerPacket{typ: packetInitial, flipFirst: 0x40, frames: []testFrame{frPing()}})
+		tc.wantNoDatagram("Fixed Bit 0") // R9000-17.2-1
+		tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}})
+		tc.wantPacket("acknowledged", packetInitial)
+		tc.skip()
+		tc.writePackets(&peerPacket{typ: packetInitial, scid: []byte("somebody"), frames: []testFrame{frPing()}})
+		tc.wantNoDatagram("another Source Connection ID") // R9000-7.2-3 R9000-7.2-4
+		tc.handshake()
+		tc.wantAlive("foreign packets")
+	})
 }
 
 // TestUnknownParameters are ignored.

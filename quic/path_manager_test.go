@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
 )
 
@@ -88,7 +89,7 @@ func TestClientOpensPath(t *testing.T) {
 		tc.write(tc.peerCIDFrame(1, 0, 0))
 		challenge, p := tc.wantType("the path opens", tPathChallenge) // RMP21-3.1-3
 		switch {
-		case p.path != 1 || !bytes.Equal(p.dcid, peerCID(1, 0)): // RMP21-3.1-1 RMP21-3.2.1-3
+		case p.path != 1 || !bytes.Equal(p.dcid, peerCID(1, 0)): // RMP21-3.1-1 RMP21-3.2.1-3 R9000-9.5-1
 			t.Errorf("%v to %x", p, p.dcid)
 		case p.dgram.sock != tc.sockets[1]:
 			t.Error("sent on the wrong socket")
@@ -653,6 +654,28 @@ func TestPathStatus(t *testing.T) {
 			tc.wantIdle("a status that is out of date is not repeated") // RMP21-4.3-5
 		}, multipathUpTo(2))
 	})
+}
+
+// TestECNPerPath: each number space has its own counts.
+//
+// RMP21-4.1-2
+func TestECNPerPath(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		tc.openPath(1)
+		tc.ignored = map[uint64]bool{tMaxPathID: true, tPathNewConnectionID: true}
+		m := udpReceived(tc, 1, tc.seal(&peerPacket{typ: packetOneRTT, path: 1, frames: []testFrame{frPing()}}))
+		m.ECN = udpio.CE
+		tc.deliver(m)
+		f, _ := tc.wantType("path 1", tPathAckECN)
+		if n := len(f.ints); f.ints[0] != 1 || !slices.Equal(f.ints[n-3:], []uint64{0, 0, 1}) {
+			t.Errorf("%v", f)
+		}
+		tc.write(frPing())
+		tc.write(frPing())
+		if f, _ := tc.wantType("path 0 has no marks", tPathAck); f.ints[0] != 0 {
+			t.Errorf("%v", f)
+		}
+	}, multipathUpTo(2))
 }
 
 // TestDraft15 uses the code points of older drafts when the peer offers only them.

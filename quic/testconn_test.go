@@ -83,21 +83,6 @@ var testOtherCert = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) { r
 // testSocketMTU leaves path MTU discovery nothing to do: datagrams have 1200 bytes.
 const testSocketMTU = 1200 + 28
 
-// multipathUpTo is an option: the peer announces initial_max_path_id n, and so does
-// the connection.
-type multipathUpTo uint64
-
-// originalDCID is an option: a server's original_destination_connection_id, nil for
-// none.
-type originalDCID struct{ value []byte }
-
-// draft15 is an option after multipathUpTo: the peer knows only the code points of
-// draft-ietf-quic-multipath-15.
-type draft15 struct{}
-
-// socketMTU is an option: the MTU of the interface of the first socket.
-type socketMTU int
-
 // testSide says which end the connection under test is.
 type testSide bool
 
@@ -416,6 +401,7 @@ func (tc *testConn) readDatagram(d *peerDatagram) {
 		b = b[len(p.raw):]
 		d.packets = append(d.packets, p)
 		tc.packets = append(tc.packets, p)
+		tc.checkPacket(p)
 		for _, f := range p.frames {
 			tc.learn(p, f)
 		}

@@ -474,7 +474,7 @@ func (tc *testConn) decrypt(p *peerPacket, k *keys, pkt []byte, pnOff int, nonce
 	tc.t.Helper()
 	var s sealScratch
 	first, pn, pnLen, ok := k.unprotectHeader(&s, pkt, pnOff)
-	if !ok || pnLen != 4 {
+	if !ok || pnLen != 4 { // R9000-17.1-1 R9000-17.1-2: long enough, always
 		return false
 	}
 	payload, ok := k.open(&s, pkt, pnOff+pnLen, nonce, pn)
@@ -486,6 +486,40 @@ func (tc *testConn) decrypt(p *peerPacket, k *keys, pkt []byte, pnOff int, nonce
 		p.frames = append(p.frames, parseTestFrame(&r, tc.frameTypes))
 	}
 	return true
+}
+
+// checkPacket checks what must hold of each packet that the connection under test
+// sends, in whatever test.
+func (tc *testConn) checkPacket(p *peerPacket) {
+	tc.t.Helper()
+	challenges := 0
+	for _, f := range p.frames {
+		switch f.typ {
+		case tPathChallenge:
+			challenges++
+		case tAck, tAckECN:
+			_, nums := f.acked()
+			if last := nums[len(nums)-1]; p.typ != packetOneRTT && last >= tc.levels[p.typ.space()].next { // R9000-13.2.6-1
+				tc.t.Errorf("%v acknowledges a packet of another space", p)
+			}
+			if p.typ == packetOneRTT && tc.multipath { // RMP21-2.3-1
+				tc.t.Errorf("%v: ACK instead of PATH_ACK", p)
+			}
+		case tApplicationClose:
+			if p.typ != packetOneRTT { // R9000-12.5-1
+				tc.t.Errorf("%v shows an error of the application", p)
+			}
+		}
+		if (f.typ == tPathAck || f.typ == tPathAckECN || f.typ >= tPathAbandon) && (p.typ != packetOneRTT || !tc.multipath) { // RMP21-4-1 RMP21-2-1
+			tc.t.Errorf("%v: multipath frame", p)
+		}
+	}
+	if challenges > 1 { // R9000-8.2.1-3
+		tc.t.Errorf("%v has %d challenges", p, challenges)
+	}
+	if tc.isClient && p.typ == packetInitial && len(p.dgram.data) < 1200 { // R9000-8.1-4
+		tc.t.Errorf("%v in a datagram of %d bytes", p, len(p.dgram.data))
+	}
 }
 
 // retryTag computes the Retry Integrity Tag with the key and nonce of RFC 9001

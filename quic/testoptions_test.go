@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+// Options of scripted and established, besides func(*Config), func(*testParams) and
+// func(*tls.Config).
+
+// multipathUpTo is an option: the peer announces initial_max_path_id n, and so does
+// the connection.
+type multipathUpTo uint64
+
+// originalDCID is an option: a server's original_destination_connection_id, nil for
+// none.
+type originalDCID struct{ value []byte }
+
+// draft15 is an option after multipathUpTo: the peer knows only the code points of
+// draft-ietf-quic-multipath-15.
+type draft15 struct{}
+
+// socketMTU is an option: the MTU of the interface of the first socket.
+type socketMTU int
