@@ -91,7 +91,6 @@ type Conn struct {
 	doneFrame       sentVal
 	early           []earlyPacket // packets whose keys are not there yet
 	readLevel       tls.QUICEncryptionLevel
-	postHandshake   messageScanner
 
 	// 1-RTT.
 	appKeys    appKeys

@@ -104,11 +104,13 @@ func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *crypt
 		if len(b) == 0 {
 			return nil
 		}
-		if level < c.readLevel { // R9001-4.1.3-1
+		if level < c.readLevel { // R9001-4.1.3-1 R9001-4.1.3-2
 			return &TransportError{Code: ProtocolViolation, Reason: "new handshake data at an old encryption level"}
 		}
+		n, typ := s.messages.next(b)
+		b = b[:n]
 		if level == tls.QUICEncryptionLevelApplication {
-			if err := c.postHandshake.check(b); err != nil {
+			if err := checkPostHandshake(typ); err != nil {
 				return err
 			}
 		}
@@ -123,38 +125,48 @@ func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *crypt
 	}
 }
 
-// A messageScanner watches the TLS messages that follow the handshake, in stream
-// order, for those that QUIC forbids: crypto/tls refuses them with other errors.
+// A messageScanner finds the TLS messages in the bytes of one encryption level, so
+// that crypto/tls is given one at a time: it reports what is misplaced with errors
+// that QUIC does not want.
 type messageScanner struct {
 	header [4]byte // type and length of the message that begins
 	have   int     // bytes of header
 	body   int     // bytes left of the message that follows it
 }
 
-// check scans the next bytes.
-func (m *messageScanner) check(b []byte) error {
-	const certificateRequest, keyUpdate = 13, 24
-	for len(b) > 0 {
+// next returns how many of the next bytes end the present message, all if none do, and
+// the type of the message whose header they complete, 0 if none.
+func (m *messageScanner) next(b []byte) (n int, typ byte) {
+	for n < len(b) {
 		if m.body > 0 {
-			n := min(m.body, len(b))
-			m.body -= n
-			b = b[n:]
-			continue
+			k := min(m.body, len(b)-n)
+			m.body -= k
+			n += k
+		} else {
+			m.header[m.have] = b[n]
+			m.have++
+			n++
+			if m.have < len(m.header) {
+				continue
+			}
+			m.have, typ = 0, m.header[0]
+			m.body = int(m.header[1])<<16 | int(m.header[2])<<8 | int(m.header[3])
 		}
-		m.header[m.have] = b[0]
-		m.have++
-		b = b[1:]
-		if m.have < len(m.header) {
-			continue
+		if m.body == 0 {
+			break
 		}
-		m.have = 0
-		m.body = int(m.header[1])<<16 | int(m.header[2])<<8 | int(m.header[3])
-		switch m.header[0] {
-		case keyUpdate: // R9001-6-1
-			return &TransportError{Code: CryptoErrorBase + 10, Reason: "TLS KeyUpdate message"}
-		case certificateRequest: // R9001-4.4-2
-			return &TransportError{Code: ProtocolViolation, Reason: "CertificateRequest after the handshake"}
-		}
+	}
+	return n, typ
+}
+
+// checkPostHandshake refuses messages that must not follow the handshake.
+func checkPostHandshake(typ byte) error {
+	const certificateRequest, keyUpdate = 13, 24
+	switch typ {
+	case keyUpdate: // R9001-6-1
+		return &TransportError{Code: CryptoErrorBase + 10, Reason: "TLS KeyUpdate message"}
+	case certificateRequest: // R9001-4.4-2
+		return &TransportError{Code: ProtocolViolation, Reason: "CertificateRequest after the handshake"}
 	}
 	return nil
 }
@@ -229,10 +241,6 @@ func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
 		}
 		if read {
 			c.handshake.read = k
-			// Data of the level below must have been used up. // R9001-4.1.3-2
-			if c.initial != nil && len(c.initial.crypto.peek()) > 0 {
-				return &TransportError{Code: ProtocolViolation, Reason: "data left at the Initial level"}
-			}
 		} else {
 			c.handshake.write = k
 			c.paths[0].loss.setHandshakeKeys()

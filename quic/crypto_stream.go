@@ -16,8 +16,9 @@ const cryptoReceiveWindow = 64 << 10
 // A cryptoStream is the CRYPTO frames of one encryption level, both directions. It
 // belongs to the token holder.
 type cryptoStream struct {
-	out sendBuffer
-	in  recvBuffer
+	out      sendBuffer
+	in       recvBuffer
+	messages messageScanner // of what was taken from in
 }
 
 // write takes a handshake message, copied, to be sent.
