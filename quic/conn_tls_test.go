@@ -385,6 +385,24 @@ func TestCryptoOrder(t *testing.T) {
 			tc.wantClose("Initial data after the Handshake keys", ProtocolViolation)
 		})
 	})
+	t.Run("data behind the last message of a level", func(t *testing.T) { // R9001-4.1.3-2
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+			tc.skip()
+			l := &tc.levels[initialSpace]
+			hello := append(bytes.Clone(l.crypto), 8, 0, 0, 2, 0, 0)
+			l.cryptoSent = uint64(len(l.crypto))
+			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frCrypto(0, hello)}})
+			tc.wantClose("EncryptedExtensions at the Initial level", ProtocolViolation)
+		})
+		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+			tc.skip()
+			l := &tc.levels[initialSpace]
+			n := len(l.crypto)
+			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frCrypto(uint64(n), []byte{8, 0, 0, 2, 0, 0})}})
+			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frCrypto(0, l.crypto)}})
+			tc.wantClose("it came first", ProtocolViolation)
+		})
+	})
 	t.Run("CertificateRequest after the handshake", func(t *testing.T) { // R9001-4.4-2
 		established(t, clientSide, func(t *testing.T, tc *testConn) {
 			tc.write(frCrypto(0, []byte{13, 0, 0}))
