@@ -215,6 +215,7 @@ func TestLinkMTUShrinks(t *testing.T) {
 				client.SendDatagrams([]*PacketBuf{datagram(1, client.MaxDatagramPayload())})
 			}
 			time.Sleep(100 * time.Millisecond)
+			synctest.Wait()
 		}
 		send(time.Second)
 		small := lan
