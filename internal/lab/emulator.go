@@ -6,8 +6,6 @@ package lab
 
 import (
 	"os"
-	"runtime"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -71,21 +69,13 @@ func newEmulator(ends [2]*tap, models [2]*quictest.Link, mtu int) (*emulator, er
 	for i := range e.lanes {
 		e.lanes[i].from, e.lanes[i].to, e.lanes[i].model = ends[i].fd, ends[1-i].fd, models[i]
 	}
-	moreProcessors()
+	prioritize()
 	onOwnThread(func() {
 		defer close(e.done)
 		e.run()
 	})
 	return e, nil
 }
-
-// moreProcessors lets Go run more threads than there are cores, so that the
-// emulator's do not wait for one of Go's processors when the kernel wakes them:
-// that halves their lateness on two busy cores.
-var moreProcessors = sync.OnceFunc(func() {
-	const enough = 8
-	runtime.GOMAXPROCS(max(enough, runtime.GOMAXPROCS(0)))
-})
 
 // stop ends the thread and waits for it.
 func (e *emulator) stop() {
@@ -98,9 +88,6 @@ func (e *emulator) stop() {
 // removed; Go's own round to a millisecond.
 func (e *emulator) run() {
 	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	// Ahead of everything else on the machine, which only root may ask for; it
-	// halves the lateness on a busy one, where a nice value does nothing.
-	unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_RR, Priority: 1}, 0)
 	fds := []unix.PollFd{
 		{Fd: int32(e.lanes[0].from), Events: unix.POLLIN},
 		{Fd: int32(e.lanes[1].from), Events: unix.POLLIN},

@@ -342,3 +342,16 @@ func TestHTTP(t *testing.T) {
 		t.Errorf("got %q, %v", body, err)
 	}
 }
+
+// The programs under test must not profit from the priority of the emulator.
+func TestProcessesHaveNoPriority(t *testing.T) {
+	a, _, _ := twoHosts(t, Symmetric("l", 0, 0, 0))
+	p, err := a.Start(Command{Path: "/bin/sleep", Args: []string{"1000"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attr, err := unix.SchedGetAttr(p.PID(), 0)
+	if err != nil || attr.Policy != unix.SCHED_NORMAL {
+		t.Errorf("scheduling policy %d, %v", attr.Policy, err)
+	}
+}
