@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
 	"github.com/mqvpn/mqvpn/quic/sched"
@@ -120,6 +121,7 @@ type Conn struct {
 	viewPaths    []*pathState
 	controlDue   bool    // some control frame may be pending
 	lastDatagram instant // sent or received
+	keepAlive    time.Duration
 
 	// Scratch, reused.
 	box            inbox
@@ -179,6 +181,7 @@ func newConn(e *Endpoint, cfg *Config, isClient bool) *Conn {
 		byCID:          make(map[localCIDKey]*idState),
 		scheduler:      cfg.NewScheduler(),
 		keyUpdateAfter: keyUpdateAfter,
+		keepAlive:      cfg.KeepAlive,
 		rand:           newSeed(),
 	}
 	c.mb.init()
@@ -277,6 +280,11 @@ func (c *Conn) SetDatagramHandler(h DatagramHandler) {
 // SetEventHandler sets the receiver of events. f is called on the loop and must not block.
 func (c *Conn) SetEventHandler(f func(Event)) {
 	c.mb.putCommand(func(instant) { c.events = f })
+}
+
+// SetKeepAlive changes the interval of PING frames on each path that is silent; 0: none.
+func (c *Conn) SetKeepAlive(every time.Duration) {
+	c.mb.putCommand(func(instant) { c.keepAlive = every })
 }
 
 // MaxDatagramPayload is the largest payload in bytes that SendDatagrams should be

@@ -257,6 +257,22 @@ func TestKeepAlive(t *testing.T) {
 	}, func(c *Config) { c.KeepAlive = 15 * time.Second })
 }
 
+// TestSetKeepAlive: the interval can be set, and taken back, later.
+func TestSetKeepAlive(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		tc.wantIdle("no keep-alive")
+		tc.conn.SetKeepAlive(7 * time.Second)
+		if took := tc.waitSent(time.Minute); took > 7*time.Second {
+			t.Errorf("PING after %v", took)
+		}
+		tc.wantFrame("silence", frPing())
+		tc.ack()
+		tc.conn.SetKeepAlive(0)
+		time.Sleep(20 * time.Second)
+		tc.wantIdle("no keep-alive any more")
+	})
+}
+
 // TestEndpointClose closes what is open without waiting for peers.
 func TestEndpointClose(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {

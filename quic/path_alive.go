@@ -132,7 +132,7 @@ func (c *Conn) keepAliveTime(p *pathState) instant {
 	if p.phase != pathActive || p.probePings > 0 || p.doubted || !c.confirmed {
 		return 0
 	}
-	every := c.cfg.KeepAlive
+	every := c.keepAlive
 	if len(c.paths) > 1 && c.lastDatagram != 0 && c.turnTime.sub(c.lastDatagram) < recentTraffic {
 		every = idleProbe
 	}
