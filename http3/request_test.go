@@ -125,6 +125,25 @@ func (pattern) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// TestSlowHeader: a request whose header does not come is given up, one whose
+// content is slow is not.
+func TestSlowHeader(t *testing.T) {
+	withConns(t, func(t *testing.T, client, server *quic.Conn) {
+		go (&Server{Handler: reading}).Serve(server)
+		p := peer{t, client}
+		content := p.bidi(getHeaders)
+		header := p.bidi("010a 0000")
+		time.Sleep(2 * headerTime)
+		p.wantReset(header, ErrRequestCancelled)
+		p.write(content, "000161")
+		content.CloseWrite()
+		if b, err := io.ReadAll(content); err != nil || len(b) == 0 {
+			t.Errorf("slow content: %x, %v", b, err)
+		}
+		p.wantOpen()
+	})
+}
+
 // TestServerResetsStream: malformed requests end only their stream.
 func TestServerResetsStream(t *testing.T) {
 	// GET with content-length 2

@@ -31,6 +31,9 @@ type Server struct {
 // ErrServerClosed is returned by Serve after Shutdown.
 var ErrServerClosed = errors.New("http3: server closed")
 
+// headerTime is how long the header of a request may take to arrive.
+const headerTime = 10 * time.Second
+
 // Serve answers the requests of a connection whose handshake is complete, until
 // the connection ends. It returns the reason.
 func (s *Server) Serve(qc *quic.Conn) error {
@@ -67,7 +70,9 @@ func (c *conn) admit(id uint64) bool {
 
 func (s *Server) serveRequest(st *RequestStream) {
 	defer s.requestEnded()
+	st.qs.SetReadDeadline(time.Now().Add(headerTime))
 	req, err := st.readRequest()
+	st.qs.SetReadDeadline(time.Time{})
 	if err != nil {
 		st.fail(err)
 		st.Cancel(ErrRequestCancelled)
