@@ -43,6 +43,8 @@ type server struct {
 	started time.Time
 
 	mu          sync.Mutex
+	conns       map[*quic.Conn]*serverConn
+	guests      int // of them, without a tunnel
 	sessions    map[*serverSession]struct{}
 	byUser      map[int]*serverSession // of users with a name
 	refusals    uint64                 // wrong keys
@@ -67,6 +69,7 @@ func newServer(cfg *Config, log *slog.Logger, sys serverSystem) *server {
 		router:   newRouter(),
 		mtu:      cfg.MTU,
 		started:  time.Now(),
+		conns:    map[*quic.Conn]*serverConn{},
 		sessions: map[*serverSession]struct{}{},
 		byUser:   map[int]*serverSession{},
 	}
@@ -78,6 +81,9 @@ func newServer(cfg *Config, log *slog.Logger, sys serverSystem) *server {
 }
 
 func (s *server) run(ctx context.Context) (err error) {
+	var flush func()
+	s.log, flush = queueLog(s.log)
+	defer flush()
 	defer func() {
 		if cerr := s.sys.close(); cerr != nil {
 			s.log.Error("cannot undo all changes of the system", "error", cerr)
@@ -136,12 +142,14 @@ func (s *server) listen() (*quic.Endpoint, error) {
 		return nil, failf(ExitCertificate, "--key %s: %w", s.cfg.KeyFile, err)
 	}
 	ep := quic.NewEndpoint(&quic.Config{
-		TLS:               serverTLS(cert),
-		KeepAlive:         maxKeepAlive,
-		Datagrams:         true,
-		NewScheduler:      schedulerMaker(s.cfg.Scheduler),
-		StatelessResetKey: resetKey,
-		Logger:            s.log,
+		TLS:                   serverTLS(cert),
+		MaxIncomingUniStreams: serverUniStreams,
+		StreamReceiveWindow:   serverStreamWindow,
+		ConnReceiveWindow:     serverConnWindow,
+		Datagrams:             true,
+		NewScheduler:          schedulerMaker(s.cfg.Scheduler),
+		StatelessResetKey:     resetKey,
+		Logger:                s.log,
 	})
 	for _, addr := range s.cfg.Listen {
 		socket, err := s.sys.listen(addr, "")
@@ -197,7 +205,11 @@ func (s *server) accept(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		if !s.welcome(conn) {
+			continue
+		}
 		go func() {
+			defer s.farewell(conn)
 			if err := s.http.Serve(conn); err != nil {
 				s.log.Debug("connection ended", "remote", remoteOf(conn), "error", err)
 			}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/mqvpn/mqvpn/http3"
@@ -20,6 +21,7 @@ const mtuTime = 3 * time.Second
 var (
 	errNoKey    = errors.New("no key")
 	errWrongKey = &masque.RefusedError{Status: 403}
+	errGone     = errors.New("connection has ended")
 	errNoPlace  = &masque.RefusedError{Status: 503}
 )
 
@@ -54,7 +56,8 @@ func (s *server) handle(req *http3.Request, st *http3.RequestStream) {
 
 // admit gives the user with this key a place. A user has one session: the newest
 // takes the place of an older one, which is most often the same device after it
-// lost its connection. The shared key may be used by many at once.
+// lost its connection. So does the newest on a connection. The shared key may be
+// used by many at once: whether two of them are the same device is not known.
 func (s *server) admit(token string, conn *quic.Conn) (*serverSession, error) {
 	if token == "" {
 		return nil, errNoKey // answered as a web server would
@@ -62,46 +65,74 @@ func (s *server) admit(token string, conn *quic.Conn) (*serverSession, error) {
 	id, ok := s.auth.find(token)
 	remote := remoteOf(conn)
 	if !ok {
-		s.logRefusal(remote)
+		s.countRefusal(remote)
 		return nil, errWrongKey
 	}
 	n := &serverSession{identity: id, conn: conn, remote: remote, since: time.Now()}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if old := s.byUser[id.number]; old != nil {
-		s.log.Info("client replaced by a newer connection of the same user", "user", id.name, "old", old.remote, "new", remote)
-		s.removeLocked(old)
-		old.end("replaced by a newer connection of the same user", conn)
+	old, err := s.enter(n)
+	for _, o := range old {
+		s.log.Info("client replaced by a newer connection of the same user", "user", o.name, "old", o.remote, "new", remote)
+		s.end(o, "replaced by a newer connection of the same user", conn)
 	}
-	var err error
-	if n.lease, err = s.pool.acquire(id.number); err != nil {
+	if err != nil {
 		s.log.Warn("client refused: no free address, see --subnet and --max-clients", "user", id.name, "remote", remote)
 		return nil, errNoPlace
-	}
-	s.sessions[n] = struct{}{}
-	if id.number >= 0 {
-		s.byUser[id.number] = n
 	}
 	return n, nil
 }
 
-// logRefusal logs wrong keys, however many there are, once in a while.
-func (s *server) logRefusal(remote netip.AddrPort) {
+// enter gives n a place. It returns the sessions that had to leave.
+func (s *server) enter(n *serverSession) (old []*serverSession, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	c := s.conns[n.conn]
+	if c == nil {
+		return nil, errGone
+	}
+	for _, o := range []*serverSession{s.byUser[n.number], c.session} {
+		if o != nil && !slices.Contains(old, o) {
+			old = append(old, o)
+			s.removeLocked(o)
+		}
+	}
+	if n.lease, err = s.pool.acquire(n.number); err != nil {
+		return old, err
+	}
+	s.sessions[n] = struct{}{}
+	if n.number >= 0 {
+		s.byUser[n.number] = n
+	}
+	c.session = n
+	s.hasTunnelLocked(c)
+	return old, nil
+}
+
+// countRefusal logs wrong keys, however many there are, once in a while.
+func (s *server) countRefusal(remote netip.AddrPort) {
+	s.mu.Lock()
 	s.refusals++
-	if now := time.Now(); now.Sub(s.refusalLog) >= refusalLogInterval {
-		s.log.Warn("client refused: wrong key", "remote", remote, "refused", s.refusals-s.refusalsOld)
+	now, more := time.Now(), s.refusals-s.refusalsOld
+	due := now.Sub(s.refusalLog) >= refusalLogInterval
+	if due {
 		s.refusalLog, s.refusalsOld = now, s.refusals
+	}
+	s.mu.Unlock()
+	if due {
+		s.log.Warn("client refused: wrong key", "remote", remote, "refused", more)
 	}
 }
 
 // end closes a session whose place somebody else has taken over conn.
-func (n *serverSession) end(reason string, conn *quic.Conn) {
+func (s *server) end(n *serverSession, reason string, conn *quic.Conn) {
 	if n.conn != conn {
 		n.conn.CloseWithError(uint64(http3.ErrNoError), reason)
-	} else if n.session != nil {
-		n.session.Close()
+		return
+	}
+	s.mu.Lock()
+	session := n.session
+	s.mu.Unlock()
+	if session != nil {
+		session.Close()
 	}
 }
 
@@ -124,6 +155,10 @@ func (s *server) removeLocked(n *serverSession) {
 		s.router.remove(n.outlet)
 	}
 	s.pool.release(n.lease)
+	if c := s.conns[n.conn]; c != nil && c.session == n {
+		c.session = nil
+		s.makeGuestLocked(c)
+	}
 }
 
 // serve gives a client its addresses and routes and waits for its end.
