@@ -136,8 +136,8 @@ func (c *Conn) mtuProbeFate(p *pathState, size int, f fate) {
 		p.mtu.lost(size)
 	} else {
 		p.mtu.acked(size)
-		p.loss.setMaxDatagram(p.mtu.size)
 	}
+	p.loss.setMaxDatagram(p.mtu.size)
 	c.mtuMaybeSettled(p)
 	c.updateMaxDatagram()
 }

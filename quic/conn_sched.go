@@ -135,6 +135,9 @@ func (c *Conn) updateMaxDatagram() {
 		if p.phase >= pathAbandoning || p.phase == pathProbing {
 			continue
 		}
+		if p.mtu.unknown() {
+			return // what was known stays, for the moment
+		}
 		size := c.maxDatagramOn(p)
 		if smallest == 0 || size < smallest {
 			smallest = size

@@ -58,14 +58,20 @@ func (c *Conn) advancePath(now instant, p *pathState) {
 // advanceMTU runs the timers of the path MTU, and notices when large packets do not
 // get through any more.
 func (c *Conn) advanceMTU(now instant, p *pathState) {
+	if p.loss.largeArrived {
+		p.mtu.confirm, p.loss.largeArrived = mtuProbe{}, false
+	}
+	if p.loss.largeLost >= blackholeLosses {
+		p.loss.largeLost = 0
+		p.mtu.doubt()
+	}
+	before := p.mtu.size
 	p.mtu.expire(now, 2*p.loss.ptoDuration())
 	p.mtu.retry(now)
-	if p.loss.largeLost >= blackholeLosses && p.mtu.size > minInitialSize {
-		p.loss.largeLost = 0
-		p.mtu.blackhole()
+	if p.mtu.size != before {
 		p.loss.setMaxDatagram(p.mtu.size)
-		c.updateMaxDatagram()
 	}
+	c.updateMaxDatagram()
 	c.mtuMaybeSettled(p)
 }
 

@@ -76,9 +76,10 @@ type lossState struct {
 	peerValidated bool
 	ampBlocked    bool
 
-	// largeLost counts packets above 1200 bytes lost in a row, MTU probes aside, while
-	// smaller ones may have arrived.
-	largeLost int
+	// largeLost counts packets above 1200 bytes lost in a row, MTU probes aside;
+	// largeArrived is set when one was acknowledged, and cleared by who reads it.
+	largeLost    int
+	largeArrived bool
 
 	appLimited bool
 	windowUsed instant // when the window, or pacing, was the limit last

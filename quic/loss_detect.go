@@ -109,7 +109,7 @@ func (l *lossState) ackPacket(sp spaceID, s *space, pn packetNumber, p *sentPack
 	wasLost := p.flags&sentLost != 0
 	p.flags |= sentAcked
 	if p.size > minInitialSize {
-		l.largeLost = 0
+		l.largeLost, l.largeArrived = 0, true
 	}
 	acked.packets++
 	if pn > acked.largest {

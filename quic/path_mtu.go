@@ -15,8 +15,8 @@ const (
 	// defaultInterfaceMTU is assumed when the interface's is unknown.
 	defaultInterfaceMTU = 1500
 	mtuProbeTries       = 3
-	// blackholeLosses is how many large packets in a row may be lost before the path is
-	// taken not to carry them any more (RFC 8899 section 4.3).
+	// blackholeLosses is how many large packets in a row may be lost before the size is
+	// put to the test again: a full queue loses as many.
 	blackholeLosses = 8
 	// mtuRaiseAfter is when sizes that were given up are tried again.
 	mtuRaiseAfter = time.Minute
@@ -35,6 +35,9 @@ type mtuState struct {
 	probes  [2]mtuProbe
 	started bool
 	raise   instant // when sizes given up are probed again, unset while there are none
+
+	confirm mtuProbe // of the present size, when it is in doubt; size 0: it is not
+	shrunk  bool     // the size went back to 1200 after it was larger
 }
 
 // init starts at the size that every path must carry.
@@ -78,6 +81,9 @@ func (m *mtuState) probeAll() {
 
 // due is the size of the next probe to be sent now, or 0.
 func (m *mtuState) due() int {
+	if m.confirm.size != 0 && m.confirm.sent == 0 {
+		return m.confirm.size
+	}
 	for i := range m.probes {
 		if p := &m.probes[i]; m.started && !p.done && p.sent == 0 {
 			return p.size
@@ -88,6 +94,11 @@ func (m *mtuState) due() int {
 
 // probeSent notes that the probe of the given size is in flight.
 func (m *mtuState) probeSent(now instant, size int) {
+	if p := &m.confirm; p.size == size && p.sent == 0 {
+		p.sent = now
+		p.tries++
+		return
+	}
 	for i := range m.probes {
 		if p := &m.probes[i]; p.size == size && !p.done {
 			p.sent = now
@@ -99,6 +110,9 @@ func (m *mtuState) probeSent(now instant, size int) {
 
 // acked notes that a packet of the given size arrived.
 func (m *mtuState) acked(size int) {
+	if size >= m.confirm.size {
+		m.confirm = mtuProbe{}
+	}
 	m.size = max(m.size, min(size, m.max))
 	for i := range m.probes {
 		if p := &m.probes[i]; p.size <= m.size {
@@ -107,8 +121,21 @@ func (m *mtuState) acked(size int) {
 	}
 }
 
+// doubt puts the present size to the test.
+func (m *mtuState) doubt() {
+	if m.confirm.size == 0 && m.size > minInitialSize {
+		m.confirm = mtuProbe{size: m.size}
+	}
+}
+
 // lost repeats the probe, or gives it up.
 func (m *mtuState) lost(size int) {
+	if p := &m.confirm; p.size == size && p.sent != 0 {
+		if p.sent = 0; p.tries >= mtuProbeTries {
+			m.blackhole()
+		}
+		return
+	}
 	for i := range m.probes {
 		p := &m.probes[i]
 		if p.size != size || p.done || p.sent == 0 {
@@ -137,6 +164,9 @@ func (m *mtuState) tooLong(size, interfaceMax int) {
 // timeout is when the oldest probe in flight counts as lost; nothing else may
 // follow it that could show its loss.
 func (m *mtuState) timeout(pto time.Duration) (t instant) {
+	if m.confirm.sent != 0 {
+		t = m.confirm.sent.add(pto)
+	}
 	for i := range m.probes {
 		if p := &m.probes[i]; !p.done && p.sent != 0 {
 			t = earliest(t, p.sent.add(pto))
@@ -147,6 +177,9 @@ func (m *mtuState) timeout(pto time.Duration) (t instant) {
 
 // expire treats probes that were not answered in time as lost.
 func (m *mtuState) expire(now instant, pto time.Duration) {
+	if p := &m.confirm; p.sent != 0 && now >= p.sent.add(pto) {
+		m.lost(p.size)
+	}
 	for i := range m.probes {
 		if p := &m.probes[i]; !p.done && p.sent != 0 && now >= p.sent.add(pto) {
 			m.lost(p.size)
@@ -156,7 +189,8 @@ func (m *mtuState) expire(now instant, pto time.Duration) {
 
 // blackhole goes back to what every path carries, and probes again.
 func (m *mtuState) blackhole() {
-	m.size = minInitialSize
+	m.size, m.shrunk = minInitialSize, true
+	m.confirm = mtuProbe{}
 	m.probeAll()
 }
 
@@ -181,6 +215,10 @@ func (m *mtuState) retry(now instant) {
 		}
 	}
 }
+
+// unknown says that the path carried more once, and that it is being found out what
+// it carries now.
+func (m *mtuState) unknown() bool { return m.shrunk && !m.settled() }
 
 // settled says that nothing more is to be learned for now.
 func (m *mtuState) settled() bool {

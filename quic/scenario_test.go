@@ -237,3 +237,31 @@ func TestLinkMTUShrinks(t *testing.T) {
 		}
 	})
 }
+
+// TestBurstLossKeepsMTU: a full queue that drops many large packets in a row says
+// nothing about their size.
+func TestBurstLossKeepsMTU(t *testing.T) {
+	shallow := lan
+	shallow.QueueBytes = 20_000
+	simulate(t, [2]quictest.LinkConfig{shallow, {}}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		if err := client.WaitMTU(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		before := client.MaxDatagramPayload()
+		changed := false
+		client.SetEventHandler(func(e Event) { changed = changed || e.Kind == MTUChanged })
+		for range 5 {
+			transfer(t, client, server, 2e6)
+			lossy := shallow
+			lossy.Loss = 0.5
+			n.up[0].SetConfig(lossy)
+			transfer(t, client, server, 50e3)
+			n.up[0].SetConfig(shallow)
+		}
+		synctest.Wait()
+		if changed || client.MaxDatagramPayload() != before {
+			t.Errorf("MaxDatagramPayload is %d, was %d", client.MaxDatagramPayload(), before)
+		}
+	})
+}
