@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/mqvpn/mqvpn/tun/tuntest"
 )
@@ -41,17 +42,63 @@ func TestTUNWriterKeepsOrder(t *testing.T) {
 	}
 }
 
-// TestTUNWriterFull: a device that does not keep up costs packets, not time.
+// TestTUNWriterFull: a device that does not keep up costs packets, not time. What
+// counts is how many bytes wait, not in how many pieces they came.
 func TestTUNWriterFull(t *testing.T) {
-	w := newTUNWriter(tuntest.New("t"), discardLog) // nobody runs it
-	s := newSink(w)
-	for range maxQueuedBatches + 3 {
-		s.HandlePacket(make([]byte, 100))
-		s.HandlePacket(make([]byte, 100))
-		s.FlushPackets()
+	for _, size := range []int{100, 1000, batchBytes/2 + 1, batchBytes} {
+		dev := tuntest.New("t")
+		w := newTUNWriter(dev, discardLog) // nobody runs it yet
+		s := newSink(w)
+		fit := maxQueuedBytes / size
+		for i := range fit + 3 {
+			pkt := make([]byte, size)
+			pkt[0], pkt[1], pkt[size-1] = byte(i>>8), byte(i), byte(i)
+			s.HandlePacket(pkt)
+			s.FlushPackets()
+		}
+		storage := 0
+		for _, b := range w.queue {
+			storage += cap(b.buf)
+		}
+		if w.dropped.Load() != 3 || storage > 2*maxQueuedBytes {
+			t.Errorf("packets of %d bytes: %d dropped, %d bytes of storage", size, w.dropped.Load(), storage)
+		}
+		n := 0
+		for _, b := range w.queue {
+			for _, pkt := range b.split(nil) {
+				if len(pkt) != size || pkt[0] != byte(n>>8) || pkt[1] != byte(n) || pkt[size-1] != byte(n) {
+					t.Fatalf("packets of %d bytes: number %d is %d bytes, % x…", size, n, len(pkt), pkt[:2])
+				}
+				n++
+			}
+		}
+		if n != fit {
+			t.Errorf("packets of %d bytes: %d of %d are queued", size, n, fit)
+		}
 	}
-	if w.dropped.Load() != 6 || len(w.queue) != maxQueuedBatches {
-		t.Errorf("dropped %d packets, %d batches wait", w.dropped.Load(), len(w.queue))
+}
+
+// TestTUNWriterRecovers: when the device has caught up there is room again.
+func TestTUNWriterRecovers(t *testing.T) {
+	w := newTUNWriter(nullDevice{tuntest.New("t")}, discardLog)
+	done, ended := make(chan struct{}), make(chan struct{})
+	s := newSink(w)
+	full := func() {
+		for range maxQueuedBytes / 1000 {
+			s.HandlePacket(make([]byte, 1000))
+			s.FlushPackets()
+		}
+	}
+	full()
+	go func() { w.run(done); close(ended) }()
+	for w.packets.Load() < maxQueuedBytes/1000 {
+		time.Sleep(time.Millisecond)
+	}
+	close(done)
+	<-ended
+	full()
+	if n := w.dropped.Load(); n != 0 {
+		t.Errorf("%d packets dropped", n)
 	}
 }
 
@@ -104,7 +151,7 @@ func TestTUNSinkAllocs(t *testing.T) {
 			w.recycle(b)
 			w.queue[i] = nil
 		}
-		w.queue = w.queue[:0]
+		w.queue, w.queued = w.queue[:0], 0
 	}
 	cycle()
 	if n := testing.AllocsPerRun(100, cycle); n != 0 {
