@@ -44,6 +44,8 @@ const (
 	defaultPort = 443
 )
 
+var defaultSubnet = netip.MustParsePrefix("10.0.0.0/24")
+
 // User is one who may connect to a server.
 type User struct {
 	Name string // 1 to 63 bytes
@@ -110,7 +112,7 @@ func defaultConfig(mode Mode) *Config {
 			netip.AddrPortFrom(netip.IPv6Unspecified(), defaultPort),
 		},
 		listenIsDefault: true,
-		Subnet:          netip.MustParsePrefix("10.0.0.0/24"),
+		Subnet:          defaultSubnet,
 		NAT:             true,
 		CertFile:        "server.crt",
 		KeyFile:         "server.key",

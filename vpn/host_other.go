@@ -6,6 +6,7 @@ package vpn
 
 import (
 	"log/slog"
+	"net/netip"
 
 	"github.com/mqvpn/mqvpn/tun"
 )
@@ -13,3 +14,5 @@ import (
 func openClientSystem(*Config, *slog.Logger) (clientSystem, error) { return nil, tun.ErrUnsupported }
 
 func openServerSystem(*Config, *slog.Logger) (serverSystem, error) { return nil, tun.ErrUnsupported }
+
+func freeSubnet() netip.Prefix { return defaultSubnet }

@@ -129,7 +129,7 @@ func initServer(opt initOptions, out io.Writer) error {
 	}
 	certFile, keyFile := filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
 	confFile := filepath.Join(dir, "server.conf")
-	conf := fmt.Sprintf(serverConf, server.Port, server.Port, uniqueLocalPrefix(), certFile, keyFile, opt.user, key)
+	conf := fmt.Sprintf(serverConf, server.Port, server.Port, freeSubnet(), uniqueLocalPrefix(), certFile, keyFile, opt.user, key)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return failf(exitCode(err), "--dir: %w", err)
 	}
@@ -157,7 +157,7 @@ On the client, one --path for each of its links:
 const serverConf = `[Interface]
 Listen = 0.0.0.0:%d
 Listen = [::]:%d
-Subnet = 10.0.0.0/24
+Subnet = %s
 Subnet6 = %s
 NAT = auto
 

@@ -18,7 +18,7 @@ import (
 
 const (
 	// serverMTU is the MTU of a server's TUN device unless --mtu says otherwise: what
-	// a path over Ethernet carries. Clients with less are told by ICMP.
+	// a path over Ethernet carries. The host has a route of its own to a client with less.
 	serverMTU = 1440
 	// refusalLogInterval is the least time between two log lines about wrong keys.
 	refusalLogInterval = time.Second
@@ -172,14 +172,19 @@ func noFamily(err error) bool {
 }
 
 func (s *server) openTUN() (err error) {
+	v4, v6 := s.pool.server()
+	pools := []netip.Prefix{s.cfg.Subnet}
+	if v6.IsValid() {
+		pools = append(pools, s.cfg.Subnet6)
+	}
+	if err := s.sys.checkPools(pools); err != nil {
+		return err
+	}
 	if s.dev, err = s.sys.createTUN(); err != nil {
 		return err
 	}
-	v4, v6 := s.pool.server()
 	err = errors.Join(s.dev.SetMTU(s.mtu), s.dev.AddAddress(v4))
-	pools := []netip.Prefix{s.cfg.Subnet}
 	if err == nil && v6.IsValid() {
-		pools = append(pools, s.cfg.Subnet6)
 		if err = s.dev.AddAddress(v6); err != nil {
 			err = fmt.Errorf("--subnet6: %w; is IPv6 switched off on this host?", err)
 		}

@@ -36,6 +36,8 @@ type serverSession struct {
 	// Set when the tunnel is open, under server.mu:
 	session *masque.Session
 	outlet  *outlet
+	offered []netip.Addr // replaced as a whole
+	limit   int          // largest packet that the host was told of, in bytes; 0: none
 }
 
 // handle answers one request; for a tunnel it returns when that has ended.
@@ -154,6 +156,7 @@ func (s *server) removeLocked(n *serverSession) {
 	if n.outlet != nil {
 		s.router.remove(n.outlet)
 	}
+	s.limitLocked(n, 0)
 	s.pool.release(n.lease)
 	if c := s.conns[n.conn]; c != nil && c.session == n {
 		c.session = nil
@@ -161,55 +164,104 @@ func (s *server) removeLocked(n *serverSession) {
 	}
 }
 
-// serve gives a client its addresses and routes and waits for its end.
+// serve gives a client its addresses and routes, as its paths permit, until its end.
 func (s *server) serve(n *serverSession, session *masque.Session) {
 	defer session.Close()
 	session.SetICMPWriter(s.writer.putPacket)
 	session.SetHandler(&tunSink{w: s.writer, mtu: session.MTU})
+	mtuChanged := make(chan struct{}, 1)
+	n.conn.SetEventHandler(s.eventHandler(n, mtuChanged))
 	ctx, cancel := context.WithTimeout(context.Background(), mtuTime)
 	err := n.conn.WaitMTU(ctx)
 	cancel()
 	if err != nil && n.conn.Err() != nil {
 		return
 	}
-	addrs := []netip.Addr{n.lease.v4}
-	if n.lease.v6.IsValid() {
-		if mtu := session.MTU(); mtu >= minMTU {
-			addrs = append(addrs, n.lease.v6)
-		} else {
-			s.log.Warn("no IPv6 for a client: its path carries less than that needs", "user", n.name, "remote", n.remote, "mtu", mtu)
-		}
-	}
-	if !s.route(n, session, addrs) {
-		return
-	}
 	log := s.log.With("user", n.name)
-	n.conn.SetEventHandler(s.pathLogger(n))
-	if err := errors.Join(assign(session, addrs), advertise(session, addrs)); err != nil {
+	if err := s.offer(n, session); err != nil {
 		log.Debug("client gone while it was set up", "error", err)
 		return
 	}
-	log.Info("client up", "remote", n.remote, "addresses", addrs, "mtu", session.MTU())
-	select {
-	case <-session.Done():
-		err = session.Err()
-	case <-n.conn.Done():
-		err = n.conn.Err()
+	log.Info("client up", "remote", n.remote, "addresses", n.offered, "mtu", session.MTU())
+	for err = nil; err == nil; {
+		select {
+		case <-session.Done():
+			err = session.Err()
+		case <-n.conn.Done():
+			err = n.conn.Err()
+		case <-mtuChanged:
+			err = s.offer(n, session)
+		}
 	}
 	log.Info("client down", "remote", n.remote, "up_for", time.Since(n.since).Round(time.Second), "reason", err)
 }
 
-// route lets packets for the client in. It reports false if the session was
-// replaced meanwhile.
-func (s *server) route(n *serverSession, session *masque.Session, addrs []netip.Addr) bool {
+// offer gives a client the addresses and routes that its paths can carry now, and
+// tells the host how large packets for it may be.
+func (s *server) offer(n *serverSession, session *masque.Session) error {
+	mtu := session.MTU()
+	if mtu == 0 && n.offered != nil {
+		return nil // no path carries anything just now: nothing to go by
+	}
+	addrs := []netip.Addr{n.lease.v4}
+	if n.lease.v6.IsValid() && mtu >= minMTU {
+		addrs = append(addrs, n.lease.v6)
+	}
+	before := n.offered
+	if err := s.route(n, session, addrs, mtu); err != nil || slices.Equal(addrs, before) {
+		return err
+	}
+	switch {
+	case n.lease.v6.IsValid() && len(addrs) == 1:
+		s.log.Warn("no IPv6 for a client: its paths carry less than that needs", "user", n.name, "remote", n.remote, "mtu", mtu)
+	case before != nil:
+		s.log.Info("IPv6 for a client again", "user", n.name, "remote", n.remote, "mtu", mtu)
+	}
+	return errors.Join(assign(session, addrs), advertise(session, addrs))
+}
+
+// route lets packets for the client in. It fails if the session was replaced
+// meanwhile.
+func (s *server) route(n *serverSession, session *masque.Session, addrs []netip.Addr, mtu int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, ok := s.sessions[n]; !ok {
-		return false
+		return errGone
 	}
-	n.session, n.outlet = session, &outlet{session: session}
-	s.router.add(n.outlet, addrs...)
-	return true
+	if n.outlet == nil {
+		n.session, n.outlet = session, &outlet{session: session}
+	}
+	if !slices.Equal(addrs, n.offered) {
+		s.router.remove(n.outlet)
+		s.router.add(n.outlet, addrs...)
+		n.offered = addrs
+	}
+	if mtu >= s.mtu {
+		mtu = 0
+	}
+	s.limitLocked(n, mtu)
+	return nil
+}
+
+// limitLocked tells the host the largest packet for a client; 0: no limit.
+func (s *server) limitLocked(n *serverSession, mtu int) {
+	if mtu == n.limit {
+		return
+	}
+	n.limit = mtu
+	addrs := []netip.Addr{n.lease.v4}
+	if n.lease.v6.IsValid() {
+		addrs = append(addrs, n.lease.v6)
+	}
+	for _, a := range addrs {
+		size := mtu
+		if a.Is6() && size < minMTU {
+			size = 0 // no such route, and no IPv6 for the client either
+		}
+		if err := s.sys.limitPackets(a, size); err != nil {
+			s.log.Warn("cannot tell the host how large packets for a client may be", "user", n.name, "address", a, "mtu", mtu, "error", err)
+		}
+	}
 }
 
 func assign(session *masque.Session, addrs []netip.Addr) error {
@@ -230,9 +282,9 @@ func advertise(session *masque.Session, addrs []netip.Addr) error {
 	return session.AdvertiseRoutes(routes)
 }
 
-// pathLogger logs the events of a client's paths. It is called on the connection's
-// loop; slog's handlers write without waiting for anything but the log itself.
-func (s *server) pathLogger(n *serverSession) func(quic.Event) {
+// eventHandler logs the events of a client's paths, and tells of changes of the MTU.
+// It is called on the connection's loop.
+func (s *server) eventHandler(n *serverSession, mtuChanged chan<- struct{}) func(quic.Event) {
 	log := s.log.With("user", n.name)
 	return func(ev quic.Event) {
 		switch ev.Kind {
@@ -242,6 +294,11 @@ func (s *server) pathLogger(n *serverSession) func(quic.Event) {
 			log.Info("client's path lost", "id", ev.Path, "reason", ev.Reason)
 		case quic.PathBack:
 			log.Info("client's path back", "id", ev.Path)
+		case quic.MTUChanged:
+			select {
+			case mtuChanged <- struct{}{}:
+			default:
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -73,11 +74,12 @@ type simHost struct {
 
 	mu     sync.Mutex
 	routes []netip.Prefix
+	limits map[netip.Addr]int // set by limitPackets
 	closed bool
 }
 
 func (s *sim) newHost(name string) *simHost {
-	return &simHost{sim: s, dev: tuntest.New(name), addrs: map[string]netip.Addr{}}
+	return &simHost{sim: s, dev: tuntest.New(name), addrs: map[string]netip.Addr{}, limits: map[netip.Addr]int{}}
 }
 
 func (h *simHost) createTUN() (tunDevice, error) { return h.dev, nil }
@@ -115,6 +117,26 @@ func (h *simHost) changed() <-chan struct{}             { return nil }
 func (h *simHost) enableNAT([]netip.Prefix) error       { return nil }
 func (h *simHost) enableForwarding([]netip.Prefix) error {
 	return nil
+}
+
+func (h *simHost) checkPools([]netip.Prefix) error { return nil }
+
+func (h *simHost) limitPackets(client netip.Addr, mtu int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if mtu == 0 {
+		delete(h.limits, client)
+	} else {
+		h.limits[client] = mtu
+	}
+	return nil
+}
+
+// packetLimits are the clients with a limit of their own.
+func (h *simHost) packetLimits() map[netip.Addr]int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.limits)
 }
 
 func (h *simHost) routeTunnel(dests []netip.Prefix) error {

@@ -243,11 +243,11 @@ func (s *server) status() serverStatus {
 		conn := n.conn.Stats()
 		p := peerStatus{
 			User: n.name, Endpoint: n.remote.String(), Connected: seconds(n.since),
-			Addresses: []netip.Addr{n.lease.v4}, Paths: newPathStatus(conn),
+			Paths: newPathStatus(conn),
 		}
-		if n.lease.v6.IsValid() {
-			p.Addresses = append(p.Addresses, n.lease.v6)
-		}
+		s.mu.Lock()
+		p.Addresses = n.offered
+		s.mu.Unlock()
 		p.traffic.add(n.session, conn)
 		st.Clients = append(st.Clients, p)
 	}

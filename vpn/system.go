@@ -59,6 +59,11 @@ type clientSystem interface {
 // serverSystem is what a server needs.
 type serverSystem interface {
 	system
+	// checkPools fails if the host needs addresses of the pools itself.
+	checkPools(pools []netip.Prefix) error
+	// limitPackets tells the host the largest packet, in bytes, that a client can be
+	// sent; 0: as large as the tunnel interface permits.
+	limitPackets(client netip.Addr, mtu int) error
 	// enableNAT forwards the clients' traffic with the host's own addresses.
 	enableNAT(pools []netip.Prefix) error
 	// enableForwarding lets the host forward packets of these pools' families.
