@@ -25,7 +25,8 @@ type host struct {
 	mu      sync.Mutex // held by the methods of system and its kin
 	journal *journal
 	tables  map[string]int // routing table of each path's interface
-	warned  []string       // warnings that were logged
+	serving *servingLock
+	warned  []string // warnings that were logged
 }
 
 func openClientSystem(cfg *Config, log *slog.Logger) (clientSystem, error) {
@@ -64,6 +65,10 @@ func newHost(dir, tunName string, log *slog.Logger) (*host, error) {
 		return nil, err
 	}
 	h := &host{tunName: tunName, log: log, journal: j, tables: map[string]int{}}
+	if h.serving, err = newServingLock(dir); err != nil {
+		j.close()
+		return nil, err
+	}
 	if n := len(j.changes); n > 0 {
 		log.Info("undoing what a killed run left behind", "changes", n)
 		if err := h.undoAll(); err != nil {
@@ -80,6 +85,7 @@ func (h *host) close() error {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	defer h.serving.close()
 	return errors.Join(h.undoAll(), h.journal.close())
 }
 
@@ -133,6 +139,10 @@ func (h *host) do(c change) error {
 }
 
 func (h *host) undo(c change) error {
+	if c.Kind == changeSysctl && h.serving.others() {
+		h.log.Info("left as it is for another server on this host", "change", c)
+		return h.journal.remove(c)
+	}
 	if err := c.undo(); err != nil {
 		return fmt.Errorf("undo %s: %w", c, err)
 	}

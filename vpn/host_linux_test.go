@@ -295,6 +295,7 @@ func TestHostAfterKill(t *testing.T) {
 	must(t, d.Close())
 	killed.journal.file.WriteString(`{"change":{"kind":"rou`) // cut while writing
 	must(t, killed.journal.file.Close())                      // what the kernel does at SIGKILL
+	must(t, killed.serving.held.Close())
 
 	h := openTestHost(t, dir)
 	wantSame(t, before, snapshot(t))

@@ -92,7 +92,10 @@ func namespaceID() (uint64, error) {
 // openJournal opens or makes the file. The changes that it lists were left by a run
 // that was killed.
 func openJournal(path string) (*journal, error) {
-	f, err := lockFile(path)
+	f, err := lockFile(path, unix.LOCK_EX)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, failf(ExitAddressUsed, "another mqvpn is running with this tunnel interface (it holds %s): stop it, or choose another name with --tun-name", path)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -117,18 +120,16 @@ func openJournal(path string) (*journal, error) {
 	return j, nil
 }
 
-// lockFile opens path for appending and locks it.
-func lockFile(path string) (*os.File, error) {
+// lockFile opens path for appending and locks it, shared or exclusively. It does not
+// wait: the error is EWOULDBLOCK when somebody holds it.
+func lockFile(path string, how int) (*os.File, error) {
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return nil, err
 		}
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 			f.Close()
-			if errors.Is(err, unix.EWOULDBLOCK) {
-				return nil, failf(ExitAddressUsed, "another mqvpn is running with this tunnel interface (it holds %s): stop it, or choose another name with --tun-name", path)
-			}
 			return nil, err
 		}
 		// The former holder removes the file before it lets go of the lock.

@@ -21,6 +21,9 @@ import (
 func (h *host) enableForwarding(pools []netip.Prefix) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if err := h.serving.hold(); err != nil {
+		return err
+	}
 	for _, p := range pools {
 		name := "net/ipv4/ip_forward"
 		if p.Addr().Is6() {
