@@ -38,13 +38,18 @@ func spkiPin(cert *x509.Certificate) [sha256.Size]byte {
 	return sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 }
 
-// selfSigned makes a P-256 key and a certificate for host that is valid for ten
-// years: clients know it by its pin, and no one reminds an operator to renew it.
+// selfSigned makes a P-256 key and a certificate for it.
 func selfSigned(host string, now time.Time) (certPEM, keyPEM []byte, pin [sha256.Size]byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, pin, err
 	}
+	return certificateFor(key, host, now)
+}
+
+// certificateFor makes a certificate for host that is valid for ten years: clients
+// know it by its pin, and no one reminds an operator to renew it.
+func certificateFor(key *ecdsa.PrivateKey, host string, now time.Time) (certPEM, keyPEM []byte, pin [sha256.Size]byte, err error) {
 	template := &x509.Certificate{
 		SerialNumber:          new(big.Int).SetBytes(randomBytes(16)),
 		Subject:               pkix.Name{CommonName: host},
@@ -101,8 +106,9 @@ type initOptions struct {
 	user    string
 }
 
-// initServer writes a certificate, its key and a configuration that works, and
-// prints what to run on both ends. It overwrites nothing.
+// initServer writes a key, a certificate and a configuration that works, in this
+// order, and prints what to run on both ends. It overwrites nothing: what an earlier
+// run wrote that did not get to the end is used.
 func initServer(opt initOptions, out io.Writer) error {
 	if opt.address == "" {
 		addr, err := outgoingAddr()
@@ -119,39 +125,86 @@ func initServer(opt initOptions, out io.Writer) error {
 	if err := setUser(new(Config), opt.user+":"+key); err != nil {
 		return failf(ExitUsage, "--name: %q: %w", opt.user, err)
 	}
-	certPEM, keyPEM, pin, err := selfSigned(server.Host, time.Now())
-	if err != nil {
-		return err
-	}
 	dir, err := filepath.Abs(opt.dir)
 	if err != nil {
 		return err
 	}
-	certFile, keyFile := filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
 	confFile := filepath.Join(dir, "server.conf")
-	conf := fmt.Sprintf(serverConf, server.Port, server.Port, freeSubnet(), uniqueLocalPrefix(), certFile, keyFile, opt.user, key)
+	if _, err := os.Lstat(confFile); err == nil {
+		return errExists(confFile)
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return failf(exitCode(err), "--dir: %w", err)
 	}
-	for _, f := range []struct {
-		name string
-		data []byte
-		mode os.FileMode
-	}{{keyFile, keyPEM, 0o600}, {certFile, certPEM, 0o644}, {confFile, []byte(conf), 0o600}} {
-		if err := writeNew(f.name, f.data, f.mode); err != nil {
-			return failf(exitCode(err), "%w", err)
-		}
+	certFile, keyFile := filepath.Join(dir, "server.crt"), filepath.Join(dir, "server.key")
+	pin, err := initCertificate(certFile, keyFile, server.Host)
+	if err != nil {
+		return failf(exitCode(err), "%w", err)
+	}
+	conf := fmt.Sprintf(serverConf, server.Port, server.Port, freeSubnet(), uniqueLocalPrefix(), certFile, keyFile, opt.user, key)
+	if err := writeNew(confFile, []byte(conf), 0o600); err != nil {
+		return failf(exitCode(err), "%w", err)
 	}
 	dial := net.JoinHostPort(server.Host, fmt.Sprint(server.Port))
-	_, err = fmt.Fprintf(out, `Wrote %s, %s and %s.
+	_, err = fmt.Fprintf(out, `Configuration %s, certificate %s, key %s.
 
 On this host:
   mqvpn-server --config %s
 
 On the client, one --path for each of its links:
   mqvpn-client --server %s --auth-key %s --pin %s --path auto
-`, keyFile, certFile, confFile, confFile, dial, key, hex.EncodeToString(pin[:]))
+`, confFile, certFile, keyFile, confFile, dial, key, hex.EncodeToString(pin[:]))
 	return err
+}
+
+// initCertificate makes a key and a certificate, or as much of them as is missing,
+// and returns the pin.
+func initCertificate(certFile, keyFile, host string) (pin [sha256.Size]byte, err error) {
+	_, certErr := os.Lstat(certFile)
+	_, keyErr := os.Lstat(keyFile)
+	if certErr == nil && keyErr == nil {
+		cert, err := loadCertificate(&Config{CertFile: certFile, KeyFile: keyFile})
+		if err != nil {
+			return pin, err
+		}
+		return spkiPin(cert.Leaf), nil
+	}
+	if certErr == nil {
+		return pin, errExists(certFile)
+	}
+	var key *ecdsa.PrivateKey
+	if keyErr == nil {
+		key, err = readKey(keyFile)
+	} else {
+		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	}
+	if err != nil {
+		return pin, err
+	}
+	certPEM, keyPEM, pin, err := certificateFor(key, host, time.Now())
+	if err == nil && keyErr != nil {
+		err = writeNew(keyFile, keyPEM, 0o600)
+	}
+	if err == nil {
+		err = writeNew(certFile, certPEM, 0o644)
+	}
+	return pin, err
+}
+
+// readKey reads a key that an earlier run of init wrote.
+func readKey(name string) (*ecdsa.PrivateKey, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if block, _ := pem.Decode(data); block != nil {
+		if k, err := x509.ParsePKCS8PrivateKey(block.Bytes); err == nil {
+			if key, ok := k.(*ecdsa.PrivateKey); ok {
+				return key, nil
+			}
+		}
+	}
+	return nil, errExists(name)
 }
 
 const serverConf = `[Interface]
@@ -192,14 +245,24 @@ func outgoingAddr() (netip.Addr, error) {
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap(), nil
 }
 
+func errExists(name string) error {
+	return fmt.Errorf("%s exists and is left as it is: remove it first, or choose another place with --dir", name)
+}
+
+// writeNew makes a file, whole or not at all.
 func writeNew(name string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%s exists and is left as it is: remove it first, or choose another place with --dir", name)
-	}
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+"-")
 	if err != nil {
 		return err
 	}
+	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	err = os.Link(f.Name(), name) // unlike a rename this replaces nothing
+	if errors.Is(err, fs.ErrExist) {
+		return errExists(name)
+	}
+	return err
 }

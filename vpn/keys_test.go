@@ -7,6 +7,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -86,6 +87,59 @@ func TestInit(t *testing.T) {
 		}
 		if code := Main(t.Context(), ModeServer, args, &out, &errOut); code != int(ExitFailure) || !strings.Contains(errOut.String(), "left as it is") {
 			t.Errorf("second init: exit code %d: %s", code, &errOut)
+		}
+	}
+}
+
+// TestInitInterrupted: whatever was written before init was killed, the next run
+// completes it.
+func TestInitInterrupted(t *testing.T) {
+	run := func(dir string) (out string, code int) {
+		var b bytes.Buffer
+		code = Main(t.Context(), ModeServer, []string{"init", "--dir", dir, "--address", "203.0.113.1"}, &b, &b)
+		return b.String(), code
+	}
+	for written := range 3 {
+		dir := t.TempDir()
+		if out, code := run(dir); code != 0 {
+			t.Fatalf("init: %d, %s", code, out)
+		}
+		before := map[string][]byte{}
+		for i, name := range []string{"server.key", "server.crt", "server.conf"} {
+			path := filepath.Join(dir, name)
+			if i < written {
+				before[path], _ = os.ReadFile(path)
+			} else {
+				must(t, os.Remove(path))
+			}
+		}
+		out, code := run(dir)
+		if code != 0 {
+			t.Fatalf("init after %d files: %d, %s", written, code, out)
+		}
+		for path, data := range before {
+			if now, _ := os.ReadFile(path); !bytes.Equal(now, data) {
+				t.Errorf("%s was overwritten", path)
+			}
+		}
+		cert, err := loadCertificate(&Config{CertFile: filepath.Join(dir, "server.crt"), KeyFile: filepath.Join(dir, "server.key")})
+		must(t, err)
+		if pin := fmt.Sprintf("%x", spkiPin(cert.Leaf)); !strings.Contains(out, pin) {
+			t.Errorf("the certificate's pin is %s; init says\n%s", pin, out)
+		}
+		if entries, _ := os.ReadDir(dir); len(entries) != 3 {
+			t.Errorf("files: %v", entries)
+		}
+	}
+	// Somebody's certificate without its key, or something that is no key, stays.
+	for _, name := range []string{"server.crt", "server.key"} {
+		dir := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte("mine"), 0o600))
+		if out, code := run(dir); code != int(ExitFailure) || !strings.Contains(out, name+" exists and is left as it is") {
+			t.Errorf("%s was there: %d, %s", name, code, out)
+		}
+		if entries, _ := os.ReadDir(dir); len(entries) != 1 {
+			t.Errorf("files: %v", entries)
 		}
 	}
 }

@@ -27,11 +27,14 @@ import (
 const (
 	exitFailure     = 1
 	exitUsage       = 2
+	exitPermission  = 3
+	exitNoTUN       = 4
 	exitInterface   = 5
 	exitAddressUsed = 6
 	exitWrongKey    = 7
 	exitCertificate = 8
 	exitUnreachable = 9
+	exitRefused     = 10
 	exitNotRunning  = 11
 )
 
@@ -69,7 +72,8 @@ func TestHelpListsTheExitCodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, list, _ := strings.Cut(string(help), "Exit codes:")
-		for _, code := range []int{0, exitFailure, exitUsage, exitInterface, exitAddressUsed, exitWrongKey, exitCertificate, exitUnreachable, exitNotRunning} {
+		for _, code := range []int{0, exitFailure, exitUsage, exitPermission, exitNoTUN, exitInterface, exitAddressUsed,
+			exitWrongKey, exitCertificate, exitUnreachable, exitRefused, exitNotRunning} {
 			if !strings.Contains(list, fmt.Sprintf("\n  %2d  ", code)) {
 				t.Errorf("%s --help does not tell what exit code %d is", program, code)
 			}
@@ -196,7 +200,7 @@ func TestExitCodesOfTheServer(t *testing.T) {
 		{"taken port", []string{"--config", lab.ServerConfig}, exitAddressUsed, []string{"443"}},
 		{"no certificate", []string{"--config", lab.ServerConfig, "--cert", "/run/nothing.crt"}, exitCertificate, []string{"/run/nothing.crt"}},
 		{"no users", []string{"--cert", "/run/lab/server.crt", "--key", "/run/lab/server.key"}, exitUsage, []string{"--user"}},
-		{"init again", []string{"init", "--dir", "/run/lab", "--address", "203.0.113.1:443"}, exitFailure, []string{"/run/lab/server.key"}},
+		{"init again", []string{"init", "--dir", "/run/lab", "--address", "203.0.113.1:443"}, exitFailure, []string{"/run/lab/server.conf"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := w.context()
