@@ -39,6 +39,6 @@ var (
 	ErrNotAvailable = errors.New("/dev/net/tun is not there: load the module with \"modprobe tun\", or give the container the device")
 	// ErrPermission: the process may not create the device.
 	ErrPermission = errors.New("no permission to create a TUN device: run as root or with CAP_NET_ADMIN")
-	// ErrBusy: another process holds an interface of that name.
-	ErrBusy = errors.New("an interface of that name is in use by another process")
+	// ErrBusy: there is an interface of that name already.
+	ErrBusy = errors.New("an interface of that name exists already: another process uses it, or it was made persistent (\"ip tuntap\")")
 )

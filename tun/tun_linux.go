@@ -82,7 +82,9 @@ func attach(name string, o Offloads) (*Device, error) {
 	}
 	req, err := unix.NewIfreq(name)
 	if err == nil {
-		flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
+		// Without EXCL an interface that exists already and nobody reads would be taken
+		// over with its addresses and routes, and outlive the program.
+		flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_TUN_EXCL)
 		if o.any() {
 			flags |= unix.IFF_VNET_HDR
 		}
@@ -132,15 +134,23 @@ func (d *Device) init(name string, o Offloads) (err error) {
 	if d.link, err = netlink.LinkByName(name); err != nil {
 		return err
 	}
-	const genModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
-	err = netlink.LinkSetIP6AddrGenMode(d.link, genModeNone)
-	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("addr_gen_mode: %w", err) // the two above: a kernel without IPv6
+	if err := d.noLinkLocal(); err != nil {
+		return err
 	}
 	d.rd.step, d.wr.step = d.readPlain, d.writePlain
 	if o.any() {
 		d.off = newOffload(o)
 		d.rd.step, d.wr.step = d.readOffload, d.writeOffload
+	}
+	return nil
+}
+
+// noLinkLocal keeps the kernel from giving the interface an address of its own.
+func (d *Device) noLinkLocal() error {
+	const genModeNone = 1 // IN6_ADDR_GEN_MODE_NONE
+	err := netlink.LinkSetIP6AddrGenMode(d.link, genModeNone)
+	if err != nil && !errors.Is(err, unix.EAFNOSUPPORT) && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("addr_gen_mode: %w", err) // the two above: a kernel without IPv6
 	}
 	return nil
 }
@@ -160,21 +170,66 @@ func (d *Device) MTU() (int, error) {
 	return link.Attrs().MTU, nil
 }
 
-// SetMTU sets the MTU in bytes.
+// minMTU6 is the MTU below which the kernel ends IPv6 on an interface: addresses and
+// routes of IPv6 are gone then, and must be set again when the MTU has grown.
+const minMTU6 = 1280
+
+// SetMTU sets the MTU in bytes. Below 1280 the interface loses its IPv6 addresses
+// and routes.
 func (d *Device) SetMTU(mtu int) error {
-	return d.wrap("set MTU", netlink.LinkSetMTU(d.link, mtu))
+	old, err := d.MTU()
+	if err != nil || old == mtu {
+		return err
+	}
+	if err := netlink.LinkSetMTU(d.link, mtu); err != nil {
+		return d.wrap("set MTU", err)
+	}
+	if old >= minMTU6 || mtu < minMTU6 {
+		return nil
+	}
+	// IPv6 has begun anew, with the defaults of the host.
+	if err := d.noLinkLocal(); err != nil {
+		return d.wrap("set MTU", err)
+	}
+	addrs, err := netlink.AddrList(d.link, netlink.FAMILY_V6)
+	if err != nil {
+		return d.wrap("list addresses", err)
+	}
+	for _, a := range addrs {
+		if a.IP.IsLinkLocalUnicast() {
+			if err := netlink.AddrDel(d.link, &a); err != nil && !isGone(err) {
+				return d.wrap("remove address "+a.IPNet.String(), err)
+			}
+		}
+	}
+	return nil
 }
 
 // AddAddress gives the interface an address, and with a prefix shorter than the
-// address the route to its network. Adding one that is there is no error. IPv6
-// addresses skip duplicate address detection: there is no one on a TUN to ask.
+// address the route to its network. Adding one that is there is no error and changes
+// nothing. IPv6 addresses skip duplicate address detection: there is no one on a TUN
+// to ask.
 func (d *Device) AddAddress(p netip.Prefix) error {
-	return d.wrap("add address "+p.String(), netlink.AddrReplace(d.link, address(p)))
+	err := netlink.AddrAdd(d.link, address(p))
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return d.wrap("add address "+p.String(), err)
 }
 
-// RemoveAddress takes an address away.
+// RemoveAddress takes an address away. One that is gone already is no error.
 func (d *Device) RemoveAddress(p netip.Prefix) error {
-	return d.wrap("remove address "+p.String(), netlink.AddrDel(d.link, address(p)))
+	err := netlink.AddrDel(d.link, address(p))
+	if isGone(err) {
+		return nil
+	}
+	return d.wrap("remove address "+p.String(), err)
+}
+
+// isGone recognizes the kernel's answers for an address that is not there: in IPv4, in
+// IPv6, and where IPv6 has ended on the whole interface.
+func isGone(err error) bool {
+	return errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.ENXIO) || errors.Is(err, unix.ENODEV)
 }
 
 // Up sets the interface up.

@@ -94,6 +94,83 @@ func TestDeviceConfiguration(t *testing.T) {
 	}
 }
 
+// TestMTUBelowIPv6: the kernel ends IPv6 on an interface whose MTU falls below 1280.
+// Taking the address away after that is no error, and when the MTU has grown IPv6
+// works again, without an address that the kernel made up.
+func TestMTUBelowIPv6(t *testing.T) {
+	if !tuntest.Isolate(t) {
+		return
+	}
+	d := open(t)
+	inner := netip.MustParsePrefix("fd09::1/64")
+	if err := d.SetMTU(1200); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.RemoveAddress(inner); err != nil {
+			t.Errorf("remove the IPv6 address: %v", err)
+		}
+		if err := d.RemoveAddress(netip.MustParsePrefix("10.9.0.1/24")); err != nil {
+			t.Errorf("remove the IPv4 address: %v", err)
+		}
+	}
+	if err := d.SetMTU(1400); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := d.AddAddress(inner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link, err := netlink.LinkByName(d.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil || len(addrs) != 1 || addrs[0].IPNet.String() != inner.String() {
+		t.Errorf("addresses %v, %v; want %v", addrs, err, inner)
+	}
+}
+
+// TestExistingDevice: an interface that somebody made before, and that would outlive
+// the program, is not taken over.
+func TestExistingDevice(t *testing.T) {
+	if !tuntest.Isolate(t) {
+		return
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "mqtest7"
+	if err := netlink.LinkAdd(&netlink.Tuntap{LinkAttrs: attrs, Mode: netlink.TUNTAP_MODE_TUN}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tun.Create("mqtest7"); !errors.Is(err, tun.ErrBusy) {
+		t.Errorf("device on top of a persistent one: %v, want ErrBusy", err)
+	}
+}
+
+// TestDeletedDevice: Read tells that the interface was deleted.
+func TestDeletedDevice(t *testing.T) {
+	if !tuntest.Isolate(t) {
+		return
+	}
+	d := open(t)
+	done := make(chan error)
+	go func() {
+		_, err := d.Read([][]byte{make([]byte, 1500)}, make([]int, 1), 0)
+		done <- err
+	}()
+	link, err := netlink.LinkByName(d.Name())
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil || errors.Is(err, os.ErrClosed) {
+		t.Errorf("Read on a deleted interface: %v", err)
+	}
+}
+
 // TestDeviceBatches sends UDP datagrams into the device, reads them in batches and
 // writes them back with the addresses swapped.
 func TestDeviceBatches(t *testing.T) {
