@@ -3,69 +3,121 @@
 package vpn
 
 import (
+	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
-	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
 )
 
-// settleTime is how long changes must have ended before they are told: an interface
-// that comes up gets its addresses and routes one by one.
-const settleTime = 200 * time.Millisecond
+const (
+	// settleTime is how long changes must have ended before they are told: an interface
+	// that comes up gets its addresses and routes one by one.
+	settleTime = 200 * time.Millisecond
+	// maxSettleTime bounds the wait where changes do not end.
+	maxSettleTime = time.Second
+)
 
-// watcher tells when links, addresses or routes of the host change.
+// watchedGroups are links, addresses, routes and rules of both IP versions.
+var watchedGroups = []uint{
+	unix.RTNLGRP_LINK,
+	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
+	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+	unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+}
+
+// watcher tells when links, addresses, routes or rules of the host change. What has
+// changed is not looked at: who is told compares everything.
 type watcher struct {
 	changed chan struct{} // holds one
+	events  chan struct{} // holds one
 	done    chan struct{}
+	socket  atomic.Pointer[nl.NetlinkSocket]
 }
 
 func newWatcher() (*watcher, error) {
-	w := &watcher{changed: make(chan struct{}, 1), done: make(chan struct{})}
-	links, addrs, routes := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate), make(chan netlink.RouteUpdate)
-	err := netlink.LinkSubscribe(links, w.done)
-	if err == nil {
-		err = netlink.AddrSubscribe(addrs, w.done)
+	w := &watcher{changed: make(chan struct{}, 1), events: make(chan struct{}, 1), done: make(chan struct{})}
+	if err := w.subscribe(); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		err = netlink.RouteSubscribe(routes, w.done)
-	}
-	if err != nil {
-		close(w.done)
-		return nil, fmt.Errorf("cannot watch the network interfaces: %w", err)
-	}
-	go w.run(links, addrs, routes)
+	go w.receive()
+	go w.run()
 	return w, nil
 }
 
-func (w *watcher) run(links chan netlink.LinkUpdate, addrs chan netlink.AddrUpdate, routes chan netlink.RouteUpdate) {
-	settled := time.NewTimer(settleTime)
-	defer settled.Stop()
-	for links != nil || addrs != nil || routes != nil {
-		var ok bool
+func (w *watcher) subscribe() error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, watchedGroups...)
+	if err != nil {
+		return fmt.Errorf("cannot watch the network interfaces: %w", err)
+	}
+	w.socket.Store(s)
+	select {
+	case <-w.done: // close may have seen the old one
+		s.Close()
+	default:
+	}
+	return nil
+}
+
+// receive turns messages into events until close.
+func (w *watcher) receive() {
+	for {
+		_, _, err := w.socket.Load().Receive()
 		select {
-		case _, ok = <-links:
-			if !ok {
-				links = nil // closed after w.done, or when the kernel's queue overflowed
-			}
-		case _, ok = <-addrs:
-			if !ok {
-				addrs = nil
-			}
-		case _, ok = <-routes:
-			if !ok {
-				routes = nil
-			}
-		case <-settled.C:
-			select {
-			case w.changed <- struct{}{}:
-			default:
-			}
-			continue
+		case <-w.done:
+			return
+		default:
 		}
-		settled.Reset(settleTime)
+		// After an overflow, which is an event too, the socket works on.
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			w.socket.Load().Close()
+			for w.subscribe() != nil {
+				select {
+				case <-time.After(maxSettleTime):
+				case <-w.done:
+					return
+				}
+			}
+		}
+		notify(w.events)
 	}
 }
 
-func (w *watcher) close() { close(w.done) }
+// notify puts a value into a channel that holds one.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// run tells of events when they have settled.
+func (w *watcher) run() {
+	settled := time.NewTimer(settleTime)
+	defer settled.Stop()
+	var first time.Time // of the events that were not told; zero: there are none
+	for {
+		select {
+		case <-w.done:
+			return
+		case <-w.events:
+			now := time.Now()
+			if first.IsZero() {
+				first = now
+			}
+			settled.Reset(max(0, min(settleTime, first.Add(maxSettleTime).Sub(now))))
+		case <-settled.C:
+			first = time.Time{}
+			notify(w.changed)
+		}
+	}
+}
+
+func (w *watcher) close() {
+	close(w.done)
+	w.socket.Load().Close()
+}
 
 func (h *host) changed() <-chan struct{} { return h.watcher.changed }

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/mqvpn/mqvpn/tun/tuntest"
+)
+
+// TestWatchStorm: changes that do not end are told all the same.
+func TestWatchStorm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &watcher{changed: make(chan struct{}, 1), events: make(chan struct{}, 1), done: make(chan struct{})}
+		go w.run()
+		defer close(w.done)
+		<-w.changed // of the start
+		told := 0
+		for range 100 {
+			time.Sleep(settleTime / 2)
+			notify(w.events)
+			select {
+			case <-w.changed:
+				told++
+			default:
+			}
+		}
+		if told < 9 || told > 10 {
+			t.Errorf("told %d times in 10 s", told)
+		}
+		time.Sleep(settleTime)
+		synctest.Wait()
+		<-w.changed // the last one
+	})
+}
+
+// TestWatchOverflow: when the kernel had to drop messages, later ones are still heard.
+func TestWatchOverflow(t *testing.T) {
+	if !tuntest.Isolate(t) {
+		return
+	}
+	wlan := addLink(t, "wlan0", "10.2.0.2/24")
+	w := &watcher{changed: make(chan struct{}, 1), events: make(chan struct{}, 1), done: make(chan struct{})}
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, watchedGroups...)
+	must(t, err)
+	must(t, s.SetReceiveBufferSize(2048, true))
+	w.socket.Store(s)
+	for range 200 {
+		must(t, netlink.LinkSetDown(wlan))
+		must(t, netlink.LinkSetUp(wlan))
+	}
+	go w.receive()
+	go w.run()
+	defer w.close()
+	for quiet := false; !quiet; {
+		select {
+		case <-w.changed:
+		case <-time.After(2 * maxSettleTime):
+			quiet = true
+		}
+	}
+	must(t, netlink.LinkSetDown(wlan))
+	<-w.changed // the test's time-out is the failure
+}
