@@ -39,6 +39,8 @@ type change struct {
 	Link     string       `json:"link,omitempty"`    // route: device; rule: oif
 	OnLink   bool         `json:"onlink,omitempty"`  // route: the gateway need not be in a known network
 	IPv6     bool         `json:"ipv6,omitempty"`    // rule
+	Closed   bool         `json:"closed,omitempty"`  // route: packets are refused
+	Metric   int          `json:"metric,omitempty"`  // route
 	Table    int          `json:"table,omitempty"`   // route, rule
 	Priority int          `json:"priority,omitzero"` // rule
 	Name     string       `json:"name,omitempty"`    // nft: table; sysctl: path below /proc/sys
@@ -51,8 +53,10 @@ type change struct {
 // file is locked while the program lives: it also tells that an interface name is
 // in use. Not safe for concurrent use.
 type journal struct {
+	path    string
 	file    *os.File
 	changes []change
+	lines   int // in the file
 }
 
 // journalEntry is one line of the file.
@@ -104,8 +108,9 @@ func openJournal(path string) (*journal, error) {
 		f.Close()
 		return nil, err
 	}
-	j := &journal{file: f}
+	j := &journal{path: path, file: f}
 	for line := range bytes.Lines(data) {
+		j.lines++
 		var e journalEntry
 		if json.Unmarshal(line, &e) != nil {
 			continue // the last line may be cut
@@ -150,8 +155,41 @@ func (j *journal) write(e journalEntry) error {
 	if err != nil {
 		return err
 	}
-	_, err = j.file.Write(append(line, '\n'))
-	return err
+	if _, err = j.file.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	j.lines++
+	return nil
+}
+
+// spareLines is how many lines that no longer matter the file may have.
+const spareLines = 200
+
+// compact writes the file anew when most of it is history: interfaces that come and
+// go for weeks would fill /run. The new file is locked before it has the name.
+func (j *journal) compact() error {
+	if j.lines < len(j.changes)+spareLines {
+		return nil
+	}
+	os.Remove(j.path + ".new") // of a run that was killed right here
+	f, err := lockFile(j.path + ".new")
+	if err != nil {
+		return err
+	}
+	n := &journal{file: f}
+	for _, c := range j.changes {
+		if err := n.write(journalEntry{Change: c}); err != nil {
+			f.Close()
+			return err
+		}
+	}
+	if err := os.Rename(f.Name(), j.path); err != nil {
+		f.Close()
+		return err
+	}
+	j.file.Close()
+	j.file, j.lines = f, n.lines
+	return nil
 }
 
 func (j *journal) has(c change) bool { return slices.Contains(j.changes, c) }
@@ -168,14 +206,17 @@ func (j *journal) add(c change) error {
 // remove notes that a change is no longer in force.
 func (j *journal) remove(c change) error {
 	j.changes = slices.DeleteFunc(j.changes, func(d change) bool { return c == d })
-	return j.write(journalEntry{Undone: true, Change: c})
+	if err := j.write(journalEntry{Undone: true, Change: c}); err != nil {
+		return err
+	}
+	return j.compact()
 }
 
 // close removes the file if nothing is left to undo, and unlocks it.
 func (j *journal) close() error {
 	var err error
 	if len(j.changes) == 0 {
-		err = os.Remove(j.file.Name())
+		err = os.Remove(j.path)
 	}
 	return errors.Join(err, j.file.Close())
 }
