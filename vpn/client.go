@@ -6,13 +6,13 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
+	"os"
 	"sync"
 	"time"
 
-	"github.com/mqvpn/mqvpn/masque"
 	"github.com/mqvpn/mqvpn/quic"
 )
 
@@ -23,9 +23,6 @@ const (
 	// before the client tries a new connection beside the old one. The old one
 	// stays: whichever answers first is used.
 	silenceLimit = 3 * time.Second
-	// minLife is how long a tunnel must have lived for its loss to be answered by
-	// connecting anew at once.
-	minLife = time.Second
 )
 
 // client is a running client. It keeps TUN device, routes and inner addresses over
@@ -46,12 +43,16 @@ type client struct {
 	wasUp   bool           // there was a tunnel: errors are no reason to exit any more
 	inner   []netip.Prefix // addresses of the TUN device
 	mtu     int            // of the TUN device
+	// routeErr is what was logged of the latest error of routes.
+	routeErr string
 
-	mu       sync.Mutex
-	hosts    map[string][]netip.Addr // resolved once: with the tunnel's routes in place nobody would answer
-	lastGood candidate
-	current  *tunnel // nil while there is none
-	lastErr  error   // of the latest attempt to connect
+	mu          sync.Mutex
+	names       map[string]*serverName
+	lastGood    candidate
+	lastAttempt time.Time // when the latest attempt to connect began
+	current     *tunnel   // nil while there is none
+	silent      bool      // current does not get answers
+	lastErr     error     // why there is no tunnel, or why the latest attempt failed
 }
 
 // RunClient runs a client until ctx ends, which is no error, or it fails.
@@ -67,7 +68,7 @@ func newClient(cfg *Config, log *slog.Logger, sys clientSystem, roots *x509.Cert
 	return &client{
 		cfg: cfg, log: log, sys: sys, roots: roots,
 		router:  newRouter(),
-		hosts:   map[string][]netip.Addr{},
+		names:   map[string]*serverName{},
 		started: time.Now(),
 	}
 }
@@ -88,7 +89,9 @@ func (c *client) run(ctx context.Context) (err error) {
 	c.reader, c.writer = newTUNReader(c.dev, c.router), newTUNWriter(c.dev, c.log)
 	var pumps sync.WaitGroup
 	stop := make(chan struct{})
+	ctx, cancel := context.WithCancelCause(ctx)
 	defer func() {
+		cancel(nil)
 		close(stop)
 		c.dev.Close()
 		pumps.Wait()
@@ -98,9 +101,18 @@ func (c *client) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer control.Close()
-	pumps.Go(c.reader.run)
+	pumps.Go(func() {
+		c.reader.run()
+		cancel(c.reader.err)
+	})
 	pumps.Go(func() { c.writer.run(stop) })
-	return c.keepUp(ctx)
+	if err := c.keepUp(ctx); err != nil {
+		return err
+	}
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) {
+		return fmt.Errorf("interface %s has failed or was deleted: %w", c.dev.Name(), err)
+	}
+	return nil
 }
 
 // keepUp connects, serves, and connects again.
@@ -112,7 +124,6 @@ func (c *client) keepUp(ctx context.Context) error {
 	}()
 	for {
 		t, err := c.connectRepeatedly(ctx)
-		began := time.Now()
 		for t != nil {
 			var next *tunnel
 			if err = c.setUp(t); err == nil {
@@ -129,16 +140,26 @@ func (c *client) keepUp(ctx context.Context) error {
 		case !c.cfg.Reconnect || !c.wasUp:
 			return err
 		}
-		// Two clients with one key would otherwise push each other out all the time.
-		var wait time.Duration
-		if exitCode(err) != ExitUnreachable || time.Since(began) < minLife {
-			wait = c.cfg.ReconnectInterval
-		}
-		c.log.Warn("connection lost", "error", err, "retry_in", wait)
+		wait := c.retryIn(err)
+		c.log.Warn("connection lost", "error", err, "retry_in", wait.Round(time.Millisecond))
 		if !sleep(ctx, wait) {
 			return nil
 		}
 	}
+}
+
+// retryIn is the time to wait after the loss of a tunnel: there is one attempt in each
+// reconnect interval, so after a tunnel that lived longer the next one begins at once.
+// When the server has closed the connection it knows why: two clients with one key
+// would push each other out all the time.
+func (c *client) retryIn(err error) time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lastErr = err
+	if exitCode(err) != ExitUnreachable {
+		return c.cfg.ReconnectInterval
+	}
+	return max(0, c.cfg.ReconnectInterval-time.Since(c.lastAttempt))
 }
 
 // sleep reports false when ctx ended meanwhile.
@@ -156,6 +177,9 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (c *client) connectRepeatedly(ctx context.Context) (*tunnel, error) {
 	for {
 		start := time.Now()
+		c.mu.Lock()
+		c.lastAttempt = start
+		c.mu.Unlock()
 		t, err := c.connect(ctx)
 		c.mu.Lock()
 		c.lastErr = err
@@ -198,7 +222,13 @@ func (c *client) setUp(t *tunnel) error {
 
 func (c *client) setCurrent(t *tunnel) {
 	c.mu.Lock()
-	c.current = t
+	c.current, c.silent = t, false
+	c.mu.Unlock()
+}
+
+func (c *client) setSilent(silent bool) {
+	c.mu.Lock()
+	c.silent = silent
 	c.mu.Unlock()
 }
 
@@ -225,12 +255,17 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 			}
 		case <-t.session.Changed():
 			err = c.configure(t)
+		case <-t.mtuChanged:
+			err = c.configure(t)
 		case ev := <-t.events:
-			err = c.handleEvent(t, ev)
+			c.handleEvent(t, ev)
 		case <-c.sys.changed():
 			c.openPaths(t)
+			err = c.configure(t)
 		case <-watch.C:
-			switch silent := quiet.update(time.Now(), t.conn.Stats().Paths); {
+			silent := quiet.update(time.Now(), t.conn.Stats().Paths)
+			c.setSilent(silent)
+			switch {
 			case silent && attempt == nil && c.cfg.Reconnect:
 				c.log.Warn("the server does not answer on any path; connecting anew", "server", t.remote)
 				attempt = startRescue(ctx, c.connectRepeatedly)
@@ -323,10 +358,11 @@ func (r *rescue) stop() {
 	}
 }
 
-// handleEvent logs what happened to a path and follows changes of the MTU.
-func (c *client) handleEvent(t *tunnel, ev quic.Event) error {
+// handleEvent logs what happened to a path.
+func (c *client) handleEvent(t *tunnel, ev quic.Event) {
 	switch ev.Kind {
 	case quic.PathUp:
+		t.abandonOlder(ev)
 		if ev.Path == 0 {
 			break // "up" says it
 		}
@@ -335,100 +371,5 @@ func (c *client) handleEvent(t *tunnel, ev quic.Event) error {
 		c.log.Warn("path lost", "path", ev.Label, "id", ev.Path, "reason", ev.Reason)
 	case quic.PathBack:
 		c.log.Info("path back", "path", ev.Label, "id", ev.Path)
-	case quic.MTUChanged:
-		return c.configure(t)
 	}
-	return nil
-}
-
-// configure gives the TUN device the addresses, MTU and routes of a tunnel. What is
-// the same as before is not touched, so that inner connections live on.
-func (c *client) configure(t *tunnel) error {
-	mtu := min(t.session.MTU(), maxMTU)
-	if mtu == 0 {
-		return nil // no path carries anything just now: nothing to go by
-	}
-	if c.cfg.MTU != 0 {
-		mtu = min(mtu, c.cfg.MTU)
-	}
-	want := slices.DeleteFunc(t.session.Assigned(), func(p netip.Prefix) bool { return p.Addr().Is6() && mtu < minMTU })
-	if len(want) == 0 {
-		return failf(ExitRefused, "the server has withdrawn all addresses")
-	}
-	if len(want) < len(t.session.Assigned()) && !t.noIPv6 {
-		t.noIPv6 = true
-		c.log.Warn("no IPv6 inside the tunnel: the paths carry less than it needs", "mtu", mtu, "needed", minMTU)
-	}
-	if mtu != c.mtu {
-		if err := c.dev.SetMTU(mtu); err != nil {
-			return err
-		}
-		c.mtu = mtu
-	}
-	for _, p := range want {
-		if !slices.Contains(c.inner, p) {
-			if err := c.dev.AddAddress(p); err != nil {
-				return err
-			}
-		}
-	}
-	for _, p := range c.inner {
-		if !slices.Contains(want, p) {
-			if err := c.dev.RemoveAddress(p); err != nil {
-				return err
-			}
-		}
-	}
-	c.inner = want
-	if err := c.dev.Up(); err != nil {
-		return err
-	}
-	if !c.cfg.ManageRoutes {
-		return nil
-	}
-	if err := c.sys.routeServer(t.iface, t.remote.Addr()); err != nil {
-		return err
-	}
-	return c.sys.routeTunnel(destinations(t.session.Routes(), want))
-}
-
-// destinations are the routes of the server of the IP versions that have an address.
-func destinations(routes []masque.Route, inner []netip.Prefix) []netip.Prefix {
-	var out []netip.Prefix
-	for _, r := range routes {
-		if slices.ContainsFunc(inner, func(p netip.Prefix) bool { return p.Addr().Is4() == r.Start.Is4() }) {
-			out = appendRange(out, r.Start, r.End)
-		}
-	}
-	return out
-}
-
-// appendRange splits the addresses from start to end into prefixes.
-func appendRange(dst []netip.Prefix, start, end netip.Addr) []netip.Prefix {
-	for {
-		p := netip.PrefixFrom(start, start.BitLen())
-		for p.Bits() > 0 {
-			wider, _ := start.Prefix(p.Bits() - 1)
-			if wider.Addr() != start || end.Less(lastAddr(wider)) {
-				break
-			}
-			p = wider
-		}
-		dst = append(dst, p)
-		last := lastAddr(p)
-		if last == end {
-			return dst
-		}
-		start = last.Next()
-	}
-}
-
-// lastAddr is the highest address of a prefix.
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < len(b)*8; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
 }

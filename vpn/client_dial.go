@@ -5,10 +5,8 @@ package vpn
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -19,14 +17,18 @@ import (
 )
 
 const (
-	// raceDelay is how long the first interface may take to answer before the next
-	// one is tried too.
-	raceDelay = time.Second
+	// raceDelay is how long an interface may take to answer before the next one is tried
+	// too: one that answers in this time costs no second handshake, a dead one no more.
+	raceDelay = 30 * time.Millisecond
+	// serverDelay is how long a server may take before the next of the list is tried too.
+	serverDelay = time.Second
 	// The time for a handshake is the reconnect interval, within these bounds: an
 	// Initial packet is repeated after 1 s and 3 s, and a new attempt sends at once.
 	minHandshakeTime, maxHandshakeTime = 3 * time.Second, 10 * time.Second
 	// requestTime is the time for what follows the handshake.
 	requestTime = 10 * time.Second
+	// askTime is how long a server may take to assign an address before it is asked to.
+	askTime = time.Second
 	// A silent path gets a PING in each reconnect interval, so that a server that was
 	// replaced is noticed in that time, within these bounds; the upper one keeps NAT
 	// bindings alive.
@@ -48,8 +50,10 @@ type tunnel struct {
 	remote  netip.AddrPort
 	since   time.Time
 	events  chan quic.Event
-	paths   map[string]error // interfaces that were told to the connection, or why not
-	noIPv6  bool             // it was logged that IPv6 does not fit
+	// mtuChanged holds one: unlike a line in the log it must not be lost.
+	mtuChanged chan struct{}
+	paths      map[string]*clientPath // by interface; changed with client.mu held
+	noIPv6     bool                   // it was logged that there is no IPv6 inside
 }
 
 // candidate is one way to reach a server.
@@ -75,6 +79,7 @@ func (c *client) connect(ctx context.Context) (*tunnel, error) {
 	}
 	if err != nil {
 		ep.Close()
+		c.namesFailed()
 		return nil, explain(err)
 	}
 	c.mu.Lock()
@@ -83,63 +88,11 @@ func (c *client) connect(ctx context.Context) (*tunnel, error) {
 	return t, nil
 }
 
-// candidates lists the ways to try, server by server, each over all interfaces.
-// What worked last goes first.
-func (c *client) candidates(ctx context.Context) ([]candidate, error) {
-	var out []candidate
-	var errs []error
-	for _, s := range c.cfg.Servers {
-		addrs, err := c.resolve(ctx, s.Host)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		for _, a := range addrs {
-			for _, iface := range c.ifaces {
-				out = append(out, candidate{s, netip.AddrPortFrom(a, s.Port), iface})
-			}
-		}
-	}
-	if len(out) == 0 {
-		return nil, failf(ExitUnreachable, "%w", errors.Join(errs...))
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if i := slices.Index(out, c.lastGood); i > 0 {
-		out = append([]candidate{c.lastGood}, slices.Delete(out, i, i+1)...)
-	}
-	return out, nil
-}
-
-// resolve returns the addresses of a host, from the first answer on always the same.
-func (c *client) resolve(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a.Unmap()}, nil
-	}
-	c.mu.Lock()
-	addrs := c.hosts[host]
-	c.mu.Unlock()
-	if len(addrs) > 0 {
-		return addrs, nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTime)
-	defer cancel()
-	addrs, err := c.sys.lookup(ctx, host)
-	if err != nil {
-		return nil, fmt.Errorf("server %s: %w", host, err)
-	}
-	c.mu.Lock()
-	c.hosts[host] = addrs
-	c.mu.Unlock()
-	return addrs, nil
-}
-
 // dialed is the result of one candidate.
 type dialed struct {
 	candidate
-	conn   *quic.Conn
-	socket quic.Socket
-	err    error
+	conn *quic.Conn
+	clientPath
 }
 
 // race tries the candidates one after the other, without waiting for the end of
@@ -161,7 +114,11 @@ func (c *client) race(ctx context.Context, limit time.Duration, ep *quic.Endpoin
 			}
 			cand := candidates[next]
 			next, running = next+1, running+1
-			start.Reset(raceDelay)
+			if next < len(candidates) && candidates[next].server != cand.server {
+				start.Reset(serverDelay)
+			} else {
+				start.Reset(raceDelay)
+			}
 			go func() { results <- c.dial(ctx, ep, cand) }()
 		case r := <-results:
 			running--
@@ -188,10 +145,16 @@ func (c *client) race(ctx context.Context, limit time.Duration, ep *quic.Endpoin
 		server: winner.server,
 		remote: winner.remote,
 		events: make(chan quic.Event, eventQueue),
-		paths:  map[string]error{winner.iface: nil},
+
+		mtuChanged: make(chan struct{}, 1),
+		paths:      map[string]*clientPath{winner.iface: &winner.clientPath},
 	}
 	t.conn.LabelPath(0, t.iface)
 	t.conn.SetEventHandler(func(ev quic.Event) {
+		if ev.Kind == quic.MTUChanged {
+			notify(t.mtuChanged)
+			return
+		}
 		select {
 		case t.events <- ev:
 		default:
@@ -213,6 +176,7 @@ func worst(errs []error) error {
 // dial performs a handshake over one interface.
 func (c *client) dial(ctx context.Context, ep *quic.Endpoint, cand candidate) dialed {
 	d := dialed{candidate: cand}
+	d.index = c.sys.linkIndex(cand.iface)
 	if d.socket, d.err = c.openSocket(cand.iface, cand.remote.Addr()); d.err != nil {
 		return d
 	}
@@ -281,8 +245,20 @@ func (c *client) openSession(ctx context.Context, t *tunnel) error {
 	t.outlet = &outlet{session: t.session}
 	t.session.SetICMPWriter(c.writer.putPacket)
 	t.session.SetHandler(&tunSink{w: c.writer, mtu: t.session.MTU})
+	ask := time.NewTimer(askTime)
+	defer ask.Stop()
 	for len(t.session.Assigned()) == 0 || len(t.session.Routes()) == 0 {
 		select {
+		case <-ask.C:
+			if len(t.session.Assigned()) > 0 {
+				continue
+			}
+			err := t.session.RequestAddresses([]netip.Prefix{
+				netip.PrefixFrom(netip.IPv4Unspecified(), 32), netip.PrefixFrom(netip.IPv6Unspecified(), 128),
+			})
+			if err != nil {
+				return err
+			}
 		case <-t.session.Changed():
 		case <-t.session.Done():
 			return t.endReason()
@@ -294,42 +270,6 @@ func (c *client) openSession(ctx context.Context, t *tunnel) error {
 		return err
 	}
 	t.since = time.Now()
-	return nil
-}
-
-// openPaths opens the paths that the connection does not have yet, as far as their
-// interfaces are ready, and renews the routing of those that it has.
-func (c *client) openPaths(t *tunnel) {
-	for _, iface := range c.ifaces {
-		err, tried := t.paths[iface]
-		if tried && err == nil {
-			if c.cfg.ManageRoutes {
-				if err := c.sys.routePath(iface); err != nil {
-					c.log.Debug("routes of a path", "path", iface, "error", err)
-				}
-			}
-			continue
-		}
-		now := c.openPath(t, iface)
-		if now != nil && (err == nil || now.Error() != err.Error()) {
-			c.log.Warn("path not usable", "path", iface, "error", now)
-		}
-		c.mu.Lock()
-		t.paths[iface] = now
-		c.mu.Unlock()
-	}
-}
-
-func (c *client) openPath(t *tunnel, iface string) error {
-	s, err := c.openSocket(iface, t.remote.Addr())
-	if err != nil {
-		return err
-	}
-	t.ep.AddSocket(s)
-	if err := t.conn.OpenPath(s, t.remote, iface); err != nil {
-		t.ep.RemoveSocket(s)
-		return err
-	}
 	return nil
 }
 

@@ -72,8 +72,14 @@ func newHost(dir, tunName string, log *slog.Logger) (*host, error) {
 	if n := len(j.changes); n > 0 {
 		log.Info("undoing what a killed run left behind", "changes", n)
 		if err := h.undoAll(); err != nil {
-			j.close()
-			return nil, err
+			// Whatever keeps it from being undone would do so at the next start too.
+			log.Warn("cannot undo all that a killed run left behind", "error", err)
+			for _, c := range slices.Clone(j.changes) {
+				if err := j.remove(c); err != nil {
+					j.close()
+					return nil, err
+				}
+			}
 		}
 	}
 	return h, nil
@@ -116,7 +122,7 @@ func (h *host) sync(group string, wanted []change) error {
 }
 
 // do makes a change. One that is there although we did not make it is somebody
-// else's and stays theirs.
+// else's and stays theirs; into another device it would be of no use.
 func (h *host) do(c change) error {
 	ours := h.journal.has(c)
 	if !ours {
@@ -125,6 +131,11 @@ func (h *host) do(c change) error {
 		}
 	}
 	err := c.do()
+	if errors.Is(err, unix.EEXIST) && c.Kind == changeRoute && c.Link == h.tunName {
+		if other := otherDevice(c); other != "" {
+			err = failf(ExitFailure, "interface %s has it already, most likely for another VPN: stop that one, or use --no-manage-routes", other)
+		}
+	}
 	if err == nil || errors.Is(err, unix.EEXIST) && ours {
 		return nil
 	}
@@ -192,6 +203,7 @@ func (c change) String() string {
 	}
 	add("", c.Name, c.Name != "")
 	add("", c.Dst.String(), c.Dst.IsValid())
+	add("", "unreachable", c.Closed)
 	add("from ", c.Source.String(), c.Source.IsValid())
 	add("via ", c.Gateway.String(), c.Gateway.IsValid())
 	add("dev ", c.Link, c.Link != "")

@@ -179,7 +179,7 @@ func setUpClient(t *testing.T, h *host) *tun.Device {
 	must(t, h.routePath("eth0"))
 	must(t, h.routePath("wlan0"))
 	must(t, h.routeServer("eth0", netip.MustParseAddr("203.0.113.1")))
-	must(t, h.routeTunnel(everywhere))
+	must(t, h.routeTunnel(everywhere, nil))
 	return d
 }
 
@@ -210,7 +210,7 @@ func TestHostClientRoutes(t *testing.T) {
 	during := settled(t)
 	must(t, h.routePath("wlan0"))
 	must(t, h.routeServer("eth0", netip.MustParseAddr("203.0.113.1")))
-	must(t, h.routeTunnel(everywhere))
+	must(t, h.routeTunnel(everywhere, nil))
 	wantSame(t, during, snapshot(t))
 
 	must(t, d.Close())

@@ -100,6 +100,7 @@ type tunReader struct {
 	router *router
 
 	packets, bytes atomic.Uint64
+	err            error // that ended run; valid after that
 
 	bufs    []*quic.PacketBuf
 	space   [][]byte
@@ -118,7 +119,7 @@ func newTUNReader(dev tunDevice, r *router) *tunReader {
 	}
 }
 
-// run reads until the device is closed.
+// run reads until the device is closed, or fails because it was deleted; err says which.
 func (t *tunReader) run() {
 	for {
 		if !t.batch() {
@@ -141,6 +142,7 @@ func (t *tunReader) batch() bool {
 	}
 	n, err := t.dev.Read(t.space, t.sizes, 0)
 	if err != nil {
+		t.err = err
 		return false
 	}
 	table := t.router.table.Load()

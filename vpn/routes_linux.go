@@ -3,6 +3,7 @@
 package vpn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -128,10 +129,11 @@ func routesOf(family, link, table int) ([]netlink.Route, error) {
 	return routes, nil
 }
 
-// routePath copies the interface's routes from the main table into a table of its
-// own and adds the rules that select it: by source address, which also lets replies
-// pass a strict rp_filter, and by outgoing interface for sockets that are bound to
-// it before they have a source address.
+// routePath copies the routes of the main table into a table of the interface's own
+// and adds the rules that select it: by source address, which also lets replies pass
+// a strict rp_filter, and by outgoing interface for sockets that are bound to it
+// before they have a source address. The networks behind other interfaces stay where
+// they are; only their default routes are left out.
 func (h *host) routePath(iface string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -143,18 +145,14 @@ func (h *host) routePath(iface string) error {
 	if err != nil {
 		return err
 	}
-	var want []change
+	var want, others []change
 	for _, family := range families {
 		ipv6 := family == netlink.FAMILY_V6
-		routes, err := routesOf(family, link.Attrs().Index, unix.RT_TABLE_MAIN)
+		own, foreign, err := h.pathRoutes(family, link, table)
 		if err != nil {
 			return err
 		}
-		for _, r := range routes {
-			if c, ok := pathRoute(r, family, iface, table); ok {
-				want = append(want, c)
-			}
-		}
+		want, others = append(want, own...), append(others, foreign...)
 		addrs, err := netlink.AddrList(link, family)
 		if err != nil {
 			return fmt.Errorf("addresses of %s: %w", iface, err)
@@ -170,21 +168,61 @@ func (h *host) routePath(iface string) error {
 			want = append(want, change{Kind: changeRule, Link: iface, IPv6: ipv6, Table: table, Priority: table})
 		}
 	}
+	// Without those of other interfaces, which may be on their way out, the path works.
+	if err := h.sync("path "+iface+" others", others); err != nil {
+		h.log.Debug("routes of other interfaces", "path", iface, "error", err)
+	}
 	return h.sync("path "+iface, want)
 }
 
-// pathRoute is the copy of a route of the main table; not of our own host route,
-// nor of those for link-local and multicast, which the kernel looks up elsewhere.
-func pathRoute(r netlink.Route, family int, iface string, table int) (change, bool) {
-	dst := prefixOf(r.Dst, family)
-	if r.Protocol == ourProtocol || r.Type != unix.RTN_UNICAST || dst.Addr().IsLinkLocalUnicast() || dst.Addr().IsMulticast() {
-		return change{}, false
+// pathRoutes are the routes for the table of a path: those through its link, and the
+// networks behind other links. To each destination the best route is taken.
+func (h *host) pathRoutes(family int, link netlink.Link, table int) (own, others []change, err error) {
+	routes, err := routesOf(family, 0, unix.RT_TABLE_MAIN)
+	if err != nil {
+		return nil, nil, err
 	}
-	c := change{Kind: changeRoute, Dst: dst, Link: iface, Table: table}
-	c.Gateway = addrOf(r.Gw)
-	c.Source = addrOf(r.Src)
-	c.OnLink = r.Flags&int(netlink.FLAG_ONLINK) != 0
-	return c, true
+	index := link.Attrs().Index
+	slices.SortStableFunc(routes, func(a, b netlink.Route) int {
+		return cmp.Or(rank(a.LinkIndex != index)-rank(b.LinkIndex != index), a.Priority-b.Priority)
+	})
+	seen := map[netip.Prefix]bool{}
+	for _, r := range routes {
+		dst := prefixOf(r.Dst, family)
+		if !isPathRoute(r, dst) || seen[dst] {
+			continue
+		}
+		c := change{Kind: changeRoute, Dst: dst, Link: link.Attrs().Name, Table: table}
+		c.Gateway = addrOf(r.Gw)
+		c.Source = addrOf(r.Src)
+		c.OnLink = r.Flags&int(netlink.FLAG_ONLINK) != 0
+		if r.LinkIndex == index {
+			seen[dst] = true
+			own = append(own, c)
+			continue
+		}
+		other, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil || other.Attrs().Name == h.tunName || dst.Bits() <= 1 {
+			continue // gone meanwhile or with several next hops; ours; a default or half of it
+		}
+		seen[dst] = true
+		c.Link = other.Attrs().Name
+		others = append(others, c)
+	}
+	return own, others, nil
+}
+
+func rank(last bool) int {
+	if last {
+		return 1
+	}
+	return 0
+}
+
+// isPathRoute leaves out our own host route, and routes for link-local and multicast,
+// which the kernel looks up elsewhere.
+func isPathRoute(r netlink.Route, dst netip.Prefix) bool {
+	return r.Protocol != ourProtocol && r.Type == unix.RTN_UNICAST && !dst.Addr().IsLinkLocalUnicast() && !dst.Addr().IsMulticast()
 }
 
 // tableOf returns the routing table of a path, an unused one at first.
@@ -262,18 +300,67 @@ func (h *host) routeServer(iface string, server netip.Addr) error {
 	}})
 }
 
+// closedMetric is that of the routes that refuse packets: behind those of the tunnel,
+// so that they are in force in the very moment in which the kernel drops these.
+const closedMetric = 8192
+
 // routeTunnel: a default route becomes two halves, which go before the default
 // route without touching it, and behind which the routes of the LAN stay in force.
-func (h *host) routeTunnel(dests []netip.Prefix) error {
+func (h *host) routeTunnel(dests, closed []netip.Prefix) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var want []change
+	var want, refuse []change
 	for _, d := range dests {
 		for _, half := range halves(d) {
 			want = append(want, change{Kind: changeRoute, Dst: half, Link: h.tunName, Table: unix.RT_TABLE_MAIN})
 		}
 	}
-	return h.sync("tunnel", want)
+	for _, d := range closed {
+		for _, half := range halves(d) {
+			refuse = append(refuse, change{Kind: changeRoute, Dst: half, Closed: true, Metric: closedMetric, Table: unix.RT_TABLE_MAIN})
+		}
+	}
+	err := h.sync("closed", refuse)
+	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.ENODEV) {
+		h.log.Debug("this host has no IPv6 that could leave outside the tunnel", "error", err)
+		err = nil
+	}
+	return errors.Join(err, h.sync("tunnel", want))
+}
+
+// checkInner: an address of a directly connected network would be sought in the tunnel
+// by this host, or the tunnel's in that network; a gateway would be cut off.
+func (h *host) checkInner(addr netip.Addr) error {
+	family := netlink.FAMILY_V4
+	if addr.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	routes, err := routesOf(family, 0, unix.RT_TABLE_MAIN)
+	if err != nil {
+		return err
+	}
+	const advice = "give the server another --subnet"
+	for _, r := range routes {
+		link, err := netlink.LinkByIndex(r.LinkIndex)
+		if err != nil || r.Protocol == ourProtocol || link.Attrs().Name == h.tunName {
+			continue
+		}
+		if addrOf(r.Gw) == addr {
+			return failf(ExitFailure, "the server assigns %s, which is the gateway of interface %s here: %s", addr, link.Attrs().Name, advice)
+		}
+		if dst := prefixOf(r.Dst, family); r.Gw == nil && dst.Bits() > 1 && dst.Contains(addr) {
+			return failf(ExitFailure, "the server assigns %s, which is in the network %s of interface %s here: %s", addr, dst, link.Attrs().Name, advice)
+		}
+	}
+	return nil
+}
+
+func (h *host) linkIndex(iface string) int {
+	link, err := netlink.LinkByName(iface)
+	if err != nil {
+		return 0
+	}
+	return link.Attrs().Index
 }
 
 // halves splits a default route in two and leaves others whole.
@@ -287,8 +374,16 @@ func halves(p netip.Prefix) []netip.Prefix {
 	return []netip.Prefix{p}
 }
 
+// linkOf is the device of a route; nil for one that has none.
+func linkOf(c change) (netlink.Link, error) {
+	if c.Closed {
+		return nil, nil
+	}
+	return netlink.LinkByName(c.Link)
+}
+
 func addRoute(c change) error {
-	link, err := netlink.LinkByName(c.Link)
+	link, err := linkOf(c)
 	if err != nil {
 		return err
 	}
@@ -296,7 +391,7 @@ func addRoute(c change) error {
 }
 
 func removeRoute(c change) error {
-	link, err := netlink.LinkByName(c.Link)
+	link, err := linkOf(c)
 	if _, gone := errors.AsType[netlink.LinkNotFoundError](err); gone {
 		return nil // and its routes with it
 	}
@@ -309,15 +404,47 @@ func removeRoute(c change) error {
 	return nil
 }
 
+// otherDevice names the device of the route that is in the place of c, unless that is
+// c's own.
+func otherDevice(c change) string {
+	family := netlink.FAMILY_V4
+	if c.Dst.Addr().Is6() {
+		family = netlink.FAMILY_V6
+	}
+	routes, err := routesOf(family, 0, c.Table)
+	if err != nil {
+		return ""
+	}
+	name := ""
+	for _, r := range routes {
+		if prefixOf(r.Dst, family) != c.Dst || r.Type != unix.RTN_UNICAST {
+			continue
+		}
+		link, err := netlink.LinkByIndex(r.LinkIndex)
+		if err == nil && link.Attrs().Name == c.Link {
+			return ""
+		}
+		if err == nil {
+			name = link.Attrs().Name
+		}
+	}
+	return name
+}
+
 func netlinkRoute(c change, link netlink.Link) *netlink.Route {
 	r := &netlink.Route{
-		LinkIndex: link.Attrs().Index,
-		Dst:       ipNet(c.Dst),
-		Gw:        c.Gateway.AsSlice(),
-		Src:       c.Source.AsSlice(),
-		Table:     c.Table,
-		Protocol:  ourProtocol,
+		Dst:      ipNet(c.Dst),
+		Gw:       c.Gateway.AsSlice(),
+		Src:      c.Source.AsSlice(),
+		Table:    c.Table,
+		Priority: c.Metric,
+		Protocol: ourProtocol,
 	}
+	if c.Closed {
+		r.Type = unix.RTN_UNREACHABLE
+		return r
+	}
+	r.LinkIndex = link.Attrs().Index
 	if !c.Gateway.IsValid() && c.Dst.Addr().Is4() {
 		r.Scope = unix.RT_SCOPE_LINK
 	}

@@ -72,21 +72,29 @@ type simHost struct {
 	dev   *tuntest.Device
 	addrs map[string]netip.Addr // of interfaces
 
-	mu     sync.Mutex
-	routes []netip.Prefix
-	limits map[netip.Addr]int // set by limitPackets
-	closed bool
+	mu       sync.Mutex
+	routes   []netip.Prefix
+	limits   map[netip.Addr]int // set by limitPackets
+	closed   bool
+	indexes  map[string]int // of interfaces that were made anew
+	routeErr error          // of routeServer
+	events   chan struct{}
 }
 
 func (s *sim) newHost(name string) *simHost {
-	return &simHost{sim: s, dev: tuntest.New(name), addrs: map[string]netip.Addr{}, limits: map[netip.Addr]int{}}
+	return &simHost{
+		sim: s, dev: tuntest.New(name), addrs: map[string]netip.Addr{}, limits: map[netip.Addr]int{},
+		indexes: map[string]int{}, events: make(chan struct{}, 1),
+	}
 }
 
 func (h *simHost) createTUN() (tunDevice, error) { return h.dev, nil }
 
 func (h *simHost) listen(addr netip.AddrPort, iface string) (quic.Socket, error) {
 	if iface != "" {
+		h.mu.Lock()
 		addr = netip.AddrPortFrom(h.addrs[iface], addr.Port())
+		h.mu.Unlock()
 	}
 	return h.sim.net.Socket(addr, 1500), nil
 }
@@ -111,10 +119,10 @@ func (h *simHost) lookup(context.Context, string) ([]netip.Addr, error) {
 	return []netip.Addr{simServerAddr.Addr()}, nil
 }
 
-func (h *simHost) routePath(string) error               { return nil }
-func (h *simHost) routeServer(string, netip.Addr) error { return nil }
-func (h *simHost) changed() <-chan struct{}             { return nil }
-func (h *simHost) enableNAT([]netip.Prefix) error       { return nil }
+func (h *simHost) routePath(string) error         { return nil }
+func (h *simHost) checkInner(netip.Addr) error    { return nil }
+func (h *simHost) changed() <-chan struct{}       { return h.events }
+func (h *simHost) enableNAT([]netip.Prefix) error { return nil }
 func (h *simHost) enableForwarding([]netip.Prefix) error {
 	return nil
 }
@@ -139,7 +147,19 @@ func (h *simHost) packetLimits() map[netip.Addr]int {
 	return maps.Clone(h.limits)
 }
 
-func (h *simHost) routeTunnel(dests []netip.Prefix) error {
+func (h *simHost) routeServer(string, netip.Addr) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.routeErr
+}
+
+func (h *simHost) linkIndex(iface string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return 1 + h.indexes[iface]
+}
+
+func (h *simHost) routeTunnel(dests, _ []netip.Prefix) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.routes = dests

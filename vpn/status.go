@@ -180,19 +180,27 @@ func (c *client) control(command string) (any, error) {
 	}
 	unusable := []pathStatus{}
 	if t != nil {
-		for iface, err := range t.paths {
-			if err != nil {
-				unusable = append(unusable, pathStatus{Name: iface, State: "unavailable", Reason: err.Error()})
+		for iface, p := range t.paths {
+			if p.err != nil {
+				unusable = append(unusable, pathStatus{Name: iface, State: "unavailable", Reason: p.err.Error()})
 			}
 		}
 	}
+	silent := c.silent
 	c.mu.Unlock()
 	if t == nil {
 		st.Paths = unusable
 		return st, nil
 	}
 	conn := t.conn.Stats()
-	st.State, st.Error = "up", ""
+	switch {
+	case t.conn.Err() != nil:
+		st.Error = t.endReason().Error()
+	case silent:
+		st.Error = cmp.Or(st.Error, "the server does not answer on any path")
+	default:
+		st.State, st.Error = "up", ""
+	}
 	st.Server, st.Connected = t.remote.String(), seconds(t.since)
 	st.Addresses, st.MTU = t.session.Assigned(), t.session.MTU()
 	st.traffic.add(t.session, conn)

@@ -49,10 +49,18 @@ type clientSystem interface {
 	routePath(iface string) error
 	// routeServer keeps the way to the server out of the tunnel.
 	routeServer(iface string, server netip.Addr) error
-	// routeTunnel sends these destinations, and no others, into the tunnel.
-	routeTunnel(dests []netip.Prefix) error
-	// changed receives a value some time after interfaces, addresses or routes have
-	// changed.
+	// routeTunnel sends these destinations, and no others, into the tunnel. Packets to
+	// closed that no more specific route leads elsewhere are refused while the tunnel
+	// does not take them.
+	routeTunnel(dests, closed []netip.Prefix) error
+	// checkInner reports an error if an address for the tunnel cannot be told from those
+	// of a network that the host is in.
+	checkInner(addr netip.Addr) error
+	// linkIndex numbers an interface; one that is deleted and made again has another
+	// number. 0: there is none just now.
+	linkIndex(iface string) int
+	// changed receives a value some time after interfaces, addresses, routes or rules
+	// have changed.
 	changed() <-chan struct{}
 }
 
