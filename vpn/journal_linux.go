@@ -172,7 +172,7 @@ func (j *journal) compact() error {
 		return nil
 	}
 	os.Remove(j.path + ".new") // of a run that was killed right here
-	f, err := lockFile(j.path + ".new")
+	f, err := lockFile(j.path+".new", unix.LOCK_EX)
 	if err != nil {
 		return err
 	}
