@@ -21,10 +21,15 @@ import (
 // TestServerKilledAndRestarted is what a client does when its server disappears
 // without a word and comes back.
 func TestServerKilledAndRestarted(t *testing.T) {
-	const interval = 5 * time.Second // the default
+	for _, interval := range []time.Duration{time.Second, 5 * time.Second /* the default */} {
+		t.Run(interval.String(), func(t *testing.T) { testServerRestart(t, interval) })
+	}
+}
+
+func testServerRestart(t *testing.T, interval time.Duration) {
 	w := newWorld(t, lab.ServerAddr4, []lab.LinkConfig{fast, fast})
 	w.startServer()
-	client := w.startClient(0)
+	client := w.startClient(0, append(w.login, "--reconnect-interval", fmt.Sprint(interval.Seconds()))...)
 	addr := w.innerAddr(0, false)
 	line := dialEcho(w)
 	line.say("before")
@@ -61,6 +66,45 @@ func TestServerKilledAndRestarted(t *testing.T) {
 	}
 	if seen := leaks(); len(seen) > 0 {
 		t.Errorf("on the links there was something else than UDP to the server: %q", seen)
+	}
+}
+
+// TestRefusedLater is a client that was up and finds that its server has no place for
+// it any more, or does not know it: it keeps trying, and says why.
+func TestRefusedLater(t *testing.T) {
+	w := newWorld(t, lab.ServerAddr4, []lab.LinkConfig{fast}, []lab.LinkConfig{fast})
+	w.startServer(w.users("bob")...)
+	client := w.startClient(0, append(w.login, "--reconnect-interval", "1")...)
+	addr := w.innerAddr(0, false)
+	ctx, cancel := w.context()
+	defer cancel()
+	wait := func(text string) {
+		t.Helper()
+		if err := client.WaitOutput(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	w.server.Kill()
+	w.startServer("--config", lab.ServerConfig, "--user", "alice:another-key", "--user", "bob:key-of-bob", "--max-clients", "1")
+	wait("does not accept the key")
+	w.server.Kill()
+	// bob takes the only place while alice's packets do not arrive.
+	w.Links[0][0].SetSilent(true)
+	w.startServer(append(w.users("bob"), "--max-clients", "1")...)
+	bob := w.startClient(1, w.loginAs("bob")...)
+	w.Links[0][0].SetSilent(false)
+	wait("the server is full")
+	if iface, err := w.Clients[0].RouteTo(lab.InsideAddr4); err != nil || iface != tunnelInterface {
+		t.Errorf("while refused the client routes into %q, %v", iface, err)
+	}
+	if code, err := bob.Stop(patience); code != 0 || err != nil {
+		t.Errorf("the other client: exit code %d, %v", code, err)
+	}
+	w.until("the client is back", func() bool { return w.clientStatus(0).State == "up" })
+	w.ping(w.Clients[0], lab.InsideAddr4)
+	if got := w.innerAddr(0, false); got != addr {
+		t.Errorf("the inner address was %s and is %s", addr, got)
 	}
 }
 
@@ -164,11 +208,12 @@ func describe(frame []byte, server netip.AddrPort) string {
 	return fmt.Sprintf("IPv4 protocol %d to %s", p[9], dst)
 }
 
-// watchRoutes looks every 10 ms whether the whole IPv4 internet is routed into the
+// watchRoutes looks every 10 ms whether the whole internet is routed into the
 // tunnel. The function that it returns ends the watch and tells how often it was
 // not.
 func watchRoutes(h *lab.Host) (end func() int) {
-	halves := []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("198.51.100.1")}
+	halves := []netip.Addr{netip.MustParseAddr("8.8.8.8"), netip.MustParseAddr("198.51.100.1"),
+		netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("9000::1")}
 	stop, result := make(chan struct{}), make(chan int)
 	go func() {
 		missing := 0
