@@ -57,7 +57,7 @@ func parseINI(name, text string) ([]setting, error) {
 		if line[0] == '[' {
 			title, rest, ok := strings.Cut(line[1:], "]")
 			if rest = strings.TrimSpace(rest); !ok || rest != "" && rest[0] != '#' && rest[0] != ';' {
-				return nil, failf(ExitUsage, "%s: %q: want [Section]", at, line)
+				return nil, failf(ExitUsage, "%s: %q: want [Section]", at, plainWord(line))
 			}
 			section = strings.TrimSpace(title)
 			if known, ok := nearest(section, iniSections()); !ok {
@@ -67,8 +67,8 @@ func parseINI(name, text string) ([]setting, error) {
 		}
 		key, value, ok := strings.Cut(line, "=")
 		key = strings.TrimSpace(key)
-		if !ok || key == "" {
-			return nil, failf(ExitUsage, "%s: %q: want Key = Value", at, line)
+		if !ok || key != plainWord(key) {
+			return nil, failf(ExitUsage, "%s: %q: want Key = Value", at, plainWord(line))
 		}
 		opt, err := iniOption(section, key)
 		if err != nil {
@@ -82,6 +82,19 @@ func parseINI(name, text string) ([]setting, error) {
 	}
 	return out, nil
 }
+
+// plainWord is the first word of a line, for messages. What follows, and what does not
+// look like the name of an option, may be a key.
+func plainWord(line string) string {
+	const longest = 20
+	words := strings.Fields(line)
+	if len(words) == 0 || len(words[0]) > longest || strings.Trim(words[0], plainLetters) != "" {
+		return "…"
+	}
+	return words[0]
+}
+
+const plainLetters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-[]"
 
 func iniValue(v string) (string, error) {
 	if strings.HasPrefix(v, `"`) {
