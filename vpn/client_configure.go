@@ -106,8 +106,8 @@ func (c *client) routeServer(t *tunnel) error {
 			live = append(live, p.Label)
 		}
 	}
-	if slices.Contains(live, t.iface) {
-		live = append([]string{t.iface}, live...)
+	if i := slices.Index(live, t.iface); i >= 0 {
+		live[0], live[i] = live[i], live[0]
 	} else {
 		rest = append(rest, t.iface)
 	}

@@ -257,11 +257,16 @@ func (s *sim) startClient(number int, edit func(*Config)) *simClient {
 	return &simClient{s.runClient(h, number, edit), links}
 }
 
-func (s *sim) runClient(h *simHost, number int, edit func(*Config)) *simProgram {
+func (s *sim) clientConfig(number int) *Config {
 	cfg := defaultConfig(ModeClient)
 	cfg.Servers = []ServerAddr{{simServerAddr.Addr().String(), simServerAddr.Port()}}
 	cfg.Paths, cfg.Control = []string{"if0", "if1"}, "off"
 	cfg.AuthKey = s.users[number].Key
+	return cfg
+}
+
+func (s *sim) runClient(h *simHost, number int, edit func(*Config)) *simProgram {
+	cfg := s.clientConfig(number)
 	if edit != nil {
 		edit(cfg)
 	}
