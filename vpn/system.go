@@ -77,3 +77,11 @@ type serverSystem interface {
 	// enableForwarding lets the host forward packets of these pools' families.
 	enableForwarding(pools []netip.Prefix) error
 }
+
+// notify puts a value into a channel that holds one.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

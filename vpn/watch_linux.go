@@ -85,14 +85,6 @@ func (w *watcher) receive() {
 	}
 }
 
-// notify puts a value into a channel that holds one.
-func notify(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
 // run tells of events when they have settled.
 func (w *watcher) run() {
 	settled := time.NewTimer(settleTime)
