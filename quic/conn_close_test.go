@@ -11,13 +11,13 @@ import (
 )
 
 // closeTime is how long the connection stays in the closing or draining state.
-func (tc *testConn) closeTime() time.Duration { return 3 * tc.conn.largestPTO() }
+func (tc *testConn) closeTime() time.Duration { return 3 * tc.core().largestPTO() }
 
 // hasEnded reports whether the loop of the connection is over.
 func (tc *testConn) hasEnded() bool {
 	synctest.Wait()
 	select {
-	case <-tc.conn.loopDone:
+	case <-tc.core().loopDone:
 		return true
 	default:
 		return false
@@ -224,7 +224,7 @@ func TestIdleTimeout(t *testing.T) {
 	t.Run("not before three PTOs", func(t *testing.T) { // R9000-10.1-2
 		established(t, serverSide, func(t *testing.T, tc *testConn) {
 			tc.write(frAck(0))
-			wantIdleEnd(tc, 3*tc.conn.largestPTO())
+			wantIdleEnd(tc, 3*tc.core().largestPTO())
 		}, ours, func(p *testParams) { p.set(paramMaxIdleTimeout, 1) })
 	})
 }

@@ -68,7 +68,7 @@ func TestIssuedCIDs(t *testing.T) {
 				seen[string(id)] = true
 			}
 		}
-		if tc.conn.paths[0].space.next < 5 || *tc.nextNum[0] < 5 { // RMP21-3.2.2-3
+		if tc.core().paths[0].space.next < 5 || *tc.nextNum[0] < 5 { // RMP21-3.2.2-3
 			t.Error("packet numbers start again")
 		}
 	})
@@ -180,7 +180,7 @@ func TestRepeatedCIDAfterRetirement(t *testing.T) {
 		tc.settle()
 		tc.write(tc.peerCIDFrame(0, 1, 0))
 		tc.skip()
-		if r := tc.conn.ids[0].remote; len(r) != 2 || r[0].seq != 2 || r[1].seq != 3 {
+		if r := tc.core().ids[0].remote; len(r) != 2 || r[0].seq != 2 || r[1].seq != 3 {
 			t.Errorf("connection ids of the peer: %+v", r)
 		}
 	})

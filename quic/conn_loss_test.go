@@ -75,7 +75,7 @@ func (tc *testConn) lose(p *peerPacket, mode lossMode) {
 		tc.skip()
 		tc.ignore(tPathAbandon)
 		tc.write(frInts(tPathAbandon, 1, 0))
-		tc.advance(4 * tc.conn.largestPTO())
+		tc.advance(4 * tc.core().largestPTO())
 	case lossBySilence:
 		if p.path != 1 {
 			tc.t.Fatalf("%v is not on path 1", p)

@@ -308,7 +308,7 @@ func TestCoalescedPackets(t *testing.T) {
 			flight := tc.flight(packetHandshake)
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{ack}}, flight[0],
 				&peerPacket{typ: packetOneRTT, frames: []testFrame{frStreamFin(0, 0, "early")}})
-			if !tc.conn.complete {
+			if !tc.core().complete {
 				t.Fatal("the Handshake packet was not processed")
 			}
 			if s := tc.accept(); s.ID() != 0 {
@@ -319,7 +319,7 @@ func TestCoalescedPackets(t *testing.T) {
 	t.Run("one does not decrypt", func(t *testing.T) { // R9000-12.2-4
 		server(t, func(t *testing.T, tc *testConn) {
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}, corrupt: true}, tc.flight(packetHandshake)[0])
-			if !tc.conn.complete {
+			if !tc.core().complete {
 				t.Error("the packet behind it was not processed")
 			}
 		})
@@ -329,7 +329,7 @@ func TestCoalescedPackets(t *testing.T) {
 			p := tc.flight(packetHandshake)[0]
 			p.dcid = tc.initialDCID // it is the connection's, too
 			tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frPing()}}, p)
-			if tc.conn.complete {
+			if tc.core().complete {
 				t.Error("a packet with another Destination Connection ID was processed")
 			}
 		})

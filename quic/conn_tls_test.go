@@ -48,7 +48,7 @@ func TestClientHandshake(t *testing.T) {
 		if len(p.dgram.data) < 1200 { // R9000-8.1-4: also when nothing is ack-eliciting
 			t.Errorf("datagram of %d bytes with an Initial packet", len(p.dgram.data))
 		}
-		if tc.conn.initial == nil {
+		if tc.core().initial == nil {
 			t.Error("Initial keys dropped before a Handshake packet was sent")
 		}
 		tc.skip()
@@ -57,11 +57,11 @@ func TestClientHandshake(t *testing.T) {
 		}
 		tc.wantDial()
 		tc.wantPacket("Finished", packetHandshake)
-		if tc.conn.initial != nil { // R9001-4.9.1-1
+		if tc.core().initial != nil { // R9001-4.9.1-1
 			t.Error("Initial keys are kept after the first Handshake packet")
 		}
-		if !tc.conn.complete || tc.conn.confirmed {
-			t.Fatalf("complete %v, confirmed %v", tc.conn.complete, tc.conn.confirmed)
+		if !tc.core().complete || tc.core().confirmed {
+			t.Fatalf("complete %v, confirmed %v", tc.core().complete, tc.core().confirmed)
 		}
 		tc.skip()
 		if !tc.peerComplete {
@@ -70,11 +70,11 @@ func TestClientHandshake(t *testing.T) {
 		tc.sendDatagrams(1)
 		tc.wantType("1-RTT data needs no confirmation", tDatagram)
 		tc.write(tc.ackFrame(0))
-		if tc.conn.confirmed { // R9001-4.1.2-2: we take HANDSHAKE_DONE only
+		if tc.core().confirmed { // R9001-4.1.2-2: we take HANDSHAKE_DONE only
 			t.Error("confirmed by an ACK")
 		}
 		tc.write(frHandshakeDone())
-		if !tc.conn.confirmed || tc.conn.handshake != nil { // R9001-4.9.2-1
+		if !tc.core().confirmed || tc.core().handshake != nil { // R9001-4.9.2-1
 			t.Error("HANDSHAKE_DONE does not confirm the handshake")
 		}
 		tc.settle()
@@ -112,7 +112,7 @@ func TestServerHandshake(t *testing.T) {
 		flight := tc.flight(packetHandshake)
 		flight[0].frames = append([]testFrame{ack}, flight[0].frames...)
 		tc.writePackets(flight...)
-		if tc.conn.initial != nil || tc.conn.handshake != nil { // R9001-4.9.1-2 R9001-4.9.2-1
+		if tc.core().initial != nil || tc.core().handshake != nil { // R9001-4.9.1-2 R9001-4.9.2-1
 			t.Error("Initial or Handshake keys are kept when the handshake is confirmed")
 		}
 		done := tc.wantFrame("confirmation", frHandshakeDone()) // R9001-4.1.2-1
@@ -141,7 +141,7 @@ func TestHandshakeLoss(t *testing.T) {
 				for range 40 {
 					tc.fill()
 					tc.skip()
-					if tc.conn != nil && tc.conn.complete && tc.peerComplete {
+					if tc.conn != nil && tc.core().complete && tc.peerComplete {
 						return
 					}
 					tc.advance(testRTT)
@@ -266,7 +266,7 @@ func (tc *testConn) writeHandshakeUntilClosed() {
 	tc.t.Helper()
 	for range 5 {
 		tc.fill()
-		if tc.conn != nil && tc.conn.closing.phase != notClosing {
+		if tc.conn != nil && tc.core().closing.phase != notClosing {
 			return
 		}
 		tc.writeHandshake()
@@ -439,7 +439,7 @@ func TestPostHandshakeData(t *testing.T) {
 // ackedBy returns the packet numbers that the connection has acknowledged so far.
 func ackedBy(tc *testConn, path uint32) []uint64 {
 	return slices.Collect(func(yield func(uint64) bool) {
-		for _, r := range tc.conn.pathID(path).path.space.acks.ranges {
+		for _, r := range tc.core().pathID(path).path.space.acks.ranges {
 			for n := r.Lo; n <= r.Hi; n++ {
 				if !yield(n) {
 					return

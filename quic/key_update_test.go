@@ -36,7 +36,7 @@ func TestKeyUpdateByPeer(t *testing.T) {
 			t.Error("the key phase went on")
 		}
 		tc.settle()
-		tc.advance(3 * tc.conn.largestPTO())
+		tc.advance(3 * tc.core().largestPTO())
 		tc.writeRaw(old)
 		tc.wantSilence("old keys after three PTOs", testRTT) // R9001-6.5-2
 		tc.writePackets(ahead(0, frPathChallenge("thirdkey")))
@@ -97,8 +97,8 @@ func TestKeyUpdateByUs(t *testing.T) {
 		tc.sendDatagrams(1)
 		tc.ack()
 		tc.skip()
-		tc.conn.keyUpdateAfter = 10 // R9001-6.6-1
-		tc.advance(3 * tc.conn.largestPTO())
+		tc.core().keyUpdateAfter = 10 // R9001-6.6-1
+		tc.advance(3 * tc.core().largestPTO())
 		for range 20 {
 			tc.sendDatagrams(1)
 		}
@@ -121,7 +121,7 @@ func TestKeyUpdateByUs(t *testing.T) {
 		}
 		tc.ack()
 		tc.skip()
-		wait := 3 * tc.conn.largestPTO()
+		wait := 3 * tc.core().largestPTO()
 		tc.advance(wait / 2)
 		tc.sendDatagrams(1)
 		if updates() != 1 { // R9001-6.5-1
@@ -129,7 +129,7 @@ func TestKeyUpdateByUs(t *testing.T) {
 		}
 		tc.ack()
 		tc.skip()
-		tc.advance(3 * tc.conn.largestPTO())
+		tc.advance(3 * tc.core().largestPTO())
 		tc.sendDatagrams(1)
 		if updates() != 2 {
 			t.Errorf("%d updates", updates())
@@ -146,7 +146,7 @@ func TestKeyUpdateByUs(t *testing.T) {
 func TestNoKeyUpdateBeforeConfirmation(t *testing.T) {
 	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 		tc.completeHandshake()
-		tc.conn.keyUpdateAfter = 1
+		tc.core().keyUpdateAfter = 1
 		tc.sendDatagrams(3)
 		tc.ack()
 		tc.advance(time.Second)
@@ -169,7 +169,7 @@ func TestKeyUpdateOnSeveralPaths(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {
 		tc.openPath(1)
 		// RMP21-2.5-1: the slowest path decides for how long old keys are kept.
-		tc.pathState(1).loss.rtt.update(tc.conn.turnTime, time.Second, 0)
+		tc.pathState(1).loss.rtt.update(tc.core().turnTime, time.Second, 0)
 		// RMP21-2.5-2: a packet of the slow path that is still on its way
 		late := tc.seal(&peerPacket{typ: packetOneRTT, path: 1, frames: []testFrame{frPathChallenge("old keys"), frPadding(1150)}})
 		tc.writePackets(ahead(0, frPathChallenge("new keys")))
@@ -196,8 +196,8 @@ func TestKeyUpdateOnSeveralPaths(t *testing.T) {
 func TestKeyUsageCountsAllPaths(t *testing.T) {
 	established(t, clientSide, func(t *testing.T, tc *testConn) {
 		tc.openPath(1)
-		tc.conn.keyUpdateAfter = tc.conn.appKeys.sealed + 20
-		tc.advance(3 * tc.conn.largestPTO())
+		tc.core().keyUpdateAfter = tc.core().appKeys.sealed + 20
+		tc.advance(3 * tc.core().largestPTO())
 		for range 10 {
 			tc.writeOn(0, frPathChallenge("01234567"))
 			tc.writeOn(1, frPathChallenge("01234567"))
@@ -216,7 +216,7 @@ func TestKeyUsageCountsAllPaths(t *testing.T) {
 // R9001-6.6-2
 func TestIntegrityLimit(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {
-		tc.conn.appKeys.failed = integrityLimit - 1
+		tc.core().appKeys.failed = integrityLimit - 1
 		bad := func() *peerPacket {
 			return &peerPacket{typ: packetOneRTT, frames: []testFrame{frPing()}, corrupt: true}
 		}

@@ -66,7 +66,7 @@ func (tc *testConn) openPath(path uint32) {
 
 // pathState is the state of a path, nil without one.
 func (tc *testConn) pathState(path uint32) *pathState {
-	if s := tc.conn.pathID(path); s != nil {
+	if s := tc.core().pathID(path); s != nil {
 		return s.path
 	}
 	return nil
@@ -419,13 +419,13 @@ func TestAbandon(t *testing.T) {
 			}
 			tc.write(frInts(tPathAbandon, 1, 0))
 			tc.skip()
-			d := 3 * tc.conn.largestPTO()
+			d := 3 * tc.core().largestPTO()
 			tc.advance(d - time.Millisecond) // RMP21-3.4-5
 			if tc.pathState(1) == nil {
 				t.Error("state dropped too early")
 			}
 			tc.advance(2 * time.Millisecond)
-			if tc.conn.pathID(1) != nil {
+			if tc.core().pathID(1) != nil {
 				t.Error("state is left")
 			}
 			// Its frames are ignored from now on. RMP21-4-4 RMP21-3.4-7
@@ -477,7 +477,7 @@ func TestAbandon(t *testing.T) {
 	t.Run("without an answer", func(t *testing.T) { // RMP21-3.4-6
 		bothSides(t, func(t *testing.T, tc *testConn) {
 			tc.openPath(1)
-			wait := 3 * tc.conn.largestPTO()
+			wait := 3 * tc.core().largestPTO()
 			tc.conn.AbandonPath(1)
 			tc.wantFrame("abandoned", frInts(tPathAbandon, 1, 0x3e))
 			tc.write(tc.ackFrame(0))
@@ -485,8 +485,8 @@ func TestAbandon(t *testing.T) {
 			if ph := tc.pathState(1).phase; ph != pathAbandoning {
 				t.Errorf("path is %v", ph)
 			}
-			tc.advance(4 * tc.conn.largestPTO())
-			if tc.conn.pathID(1) != nil || tc.conn.Err() != nil {
+			tc.advance(4 * tc.core().largestPTO())
+			if tc.core().pathID(1) != nil || tc.conn.Err() != nil {
 				t.Errorf("state is left, or the connection ended: %v", tc.conn.Err())
 			}
 		}, multipathUpTo(2))
@@ -499,9 +499,9 @@ func TestAbandon(t *testing.T) {
 				t.Errorf("sent in %v", p)
 			}
 			tc.writeOn(1, tc.ackFrame(1))
-			tc.advance(4 * tc.conn.largestPTO())
+			tc.advance(4 * tc.core().largestPTO())
 			tc.skip()
-			if tc.conn.pathID(0) != nil {
+			if tc.core().pathID(0) != nil {
 				t.Error("path 0 is left")
 			}
 			tc.writeOn(1, frPing())
@@ -517,7 +517,7 @@ func TestAbandon(t *testing.T) {
 func TestCloseOnAnyPath(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) { // RMP21-2.6-2
 		tc.openPath(1)
-		tc.pathState(1).loss.rtt.update(tc.conn.turnTime, time.Second, 0) // the slow one decides
+		tc.pathState(1).loss.rtt.update(tc.core().turnTime, time.Second, 0) // the slow one decides
 		if d := tc.closeTime(); d < 3*time.Second {
 			t.Fatalf("three PTOs are %v", d)
 		}
@@ -606,7 +606,7 @@ func TestPathStatus(t *testing.T) {
 		bothSides(t, func(t *testing.T, tc *testConn) {
 			tc.write(frInts(tPathStatusBackup, 1, 7)) // RMP21-4.3-4: kept for later
 			tc.openPath(1)
-			backup := func(path PathID) bool { return tc.conn.pathID(path).peerBackup }
+			backup := func(path PathID) bool { return tc.core().pathID(path).peerBackup }
 			if !backup(1) {
 				t.Error("a status before the path was used is lost")
 			}
@@ -681,7 +681,7 @@ func TestECNPerPath(t *testing.T) {
 // TestDraft15 uses the code points of older drafts when the peer offers only them.
 func TestDraft15(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {
-		if !tc.conn.multipath || tc.conn.cp != &wire.Draft15 {
+		if !tc.core().multipath || tc.core().cp != &wire.Draft15 {
 			t.Fatal("draft-15 is not negotiated")
 		}
 		tc.openPath(1)

@@ -26,7 +26,7 @@ func TestMTUProbes(t *testing.T) {
 	// confirm ends the handshake and leaves what follows to the caller.
 	confirm := func(tc *testConn) {
 		tc.t.Helper()
-		for tc.conn == nil || !tc.conn.complete { // R9000-14.2-1: 1200 bytes until a probe is acknowledged
+		for tc.conn == nil || !tc.core().complete { // R9000-14.2-1: 1200 bytes until a probe is acknowledged
 			for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
 				if len(p.dgram.data) > 1200 {
 					tc.t.Fatalf("%d bytes during the handshake", len(p.dgram.data))
@@ -47,11 +47,11 @@ func TestMTUProbes(t *testing.T) {
 				if !slices.Equal(sizes, []int{ipv6ProbeSize, 1500 - 28}) {
 					t.Fatalf("probes of %v bytes", sizes)
 				}
-				if got := tc.conn.paths[0].mtu.size; got != 1200 {
+				if got := tc.core().paths[0].mtu.size; got != 1200 {
 					t.Errorf("MTU %d before an acknowledgment", got)
 				}
 				tc.ack()
-				if got := tc.conn.paths[0].mtu.size; got != 1472 {
+				if got := tc.core().paths[0].mtu.size; got != 1472 {
 					t.Errorf("MTU %d", got)
 				}
 				if err := tc.conn.WaitMTU(tc.expired()); err != nil {
@@ -66,7 +66,7 @@ func TestMTUProbes(t *testing.T) {
 	t.Run("lost", func(t *testing.T) {
 		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			confirm(tc)
-			window := tc.conn.paths[0].loss.cc.Window()
+			window := tc.core().paths[0].loss.cc.Window()
 			tries := 0
 			for range 2 * mtuProbeTries {
 				sizes, packets := probes(tc)
@@ -80,7 +80,7 @@ func TestMTUProbes(t *testing.T) {
 			if tries != 2*mtuProbeTries {
 				t.Errorf("%d probes, want %d", tries, 2*mtuProbeTries)
 			}
-			if p := tc.conn.paths[0]; p.mtu.size != 1200 || p.loss.cc.Window() < window { // R9000-14.4-1
+			if p := tc.core().paths[0]; p.mtu.size != 1200 || p.loss.cc.Window() < window { // R9000-14.4-1
 				t.Errorf("MTU %d, window %d after %d", p.mtu.size, p.loss.cc.Window(), window)
 			}
 			if err := tc.conn.WaitMTU(tc.expired()); err != nil {
@@ -98,7 +98,7 @@ func TestMTUProbes(t *testing.T) {
 				t.Errorf("probes of %v bytes", sizes)
 			}
 			tc.settle()
-			if got := tc.conn.paths[0].mtu.size; got != 1350 {
+			if got := tc.core().paths[0].mtu.size; got != 1350 {
 				t.Errorf("MTU %d", got)
 			}
 		}, socketMTU(1500), func(p *testParams) { p.set(paramMaxUDPPayloadSize, 1350) })
@@ -108,7 +108,7 @@ func TestMTUProbes(t *testing.T) {
 // TestMTURefused: the kernel refuses a datagram because the interface has changed.
 func TestMTURefused(t *testing.T) {
 	established(t, clientSide, func(t *testing.T, tc *testConn) {
-		p := tc.conn.paths[0]
+		p := tc.core().paths[0]
 		if p.mtu.size != 1472 {
 			t.Fatalf("MTU %d", p.mtu.size)
 		}
@@ -141,7 +141,6 @@ func TestSocketFull(t *testing.T) {
 		tc.write(frPing())
 		tc.wantSilenceNoDatagram("socket is full")
 		close(s.full)
-		s.full = nil
 		for range 3 {
 			tc.wantType("sent when there is room", tDatagram)
 		}

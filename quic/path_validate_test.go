@@ -52,11 +52,11 @@ func TestAmplificationLimit(t *testing.T) {
 		scripted(t, serverSide, func(t *testing.T, tc *testConn) {
 			tc.writePackets(tc.flight(packetInitial)...)
 			tc.skip()
-			if tc.conn.paths[0].validated {
+			if tc.core().paths[0].validated {
 				t.Error("validated by an Initial packet")
 			}
 			tc.writePackets(&peerPacket{typ: packetHandshake, frames: []testFrame{frPing()}})
-			if !tc.conn.paths[0].validated {
+			if !tc.core().paths[0].validated {
 				t.Error("not validated by a Handshake packet")
 			}
 		})
@@ -119,7 +119,7 @@ func TestPeerMoves(t *testing.T) {
 	withOption("and answers", func(t *testing.T, tc *testConn) {
 		tc.write(tc.peerCIDFrame(0, 1, 0))
 		tc.settle()
-		p := tc.conn.paths[0]
+		p := tc.core().paths[0]
 		window := p.loss.cc.Window()
 		for range 20 {
 			tc.sendDatagrams(5)
@@ -170,12 +170,12 @@ func TestPeerMoves(t *testing.T) {
 		}
 	})
 	withOption("and does not answer", func(t *testing.T, tc *testConn) { // R9000-9.3.2-1
-		p := tc.conn.paths[0]
+		p := tc.core().paths[0]
 		received := len(tc.seal(&peerPacket{typ: packetOneRTT, frames: []testFrame{frPing(), frPadding(50)}}))
 		tc.writeFrom(testMovedAddr, &peerPacket{typ: packetOneRTT, frames: []testFrame{frPing(), frPadding(50)}})
 		tc.conn.SendDatagrams([]*PacketBuf{datagram(0, 1000)})
 		tc.advance(3 * initialPTO)
-		tc.advance(3 * tc.conn.largestPTO())
+		tc.advance(3 * tc.core().largestPTO())
 		sent := 0
 		var last *peerDatagram
 		for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
@@ -193,7 +193,7 @@ func TestPeerMoves(t *testing.T) {
 		tc.wantAlive("back at the old address")
 	})
 	withOption("only its port", func(t *testing.T, tc *testConn) { // R9000-9.4-1
-		p := tc.conn.paths[0]
+		p := tc.core().paths[0]
 		tc.sendDatagrams(1)
 		tc.advance(testRTT)
 		tc.ack()
@@ -218,7 +218,7 @@ func TestPeerMoves(t *testing.T) {
 		if len(p.dgram.data) < 1200 {
 			t.Errorf("%d bytes", len(p.dgram.data))
 		}
-		if got := tc.conn.paths[0].remote; got != tc.addr {
+		if got := tc.core().paths[0].remote; got != tc.addr {
 			t.Errorf("path moved to %v", got)
 		}
 	})
@@ -229,7 +229,7 @@ func TestPeerMoves(t *testing.T) {
 // R9000-9.3.2-2
 func TestPeerMovesWithoutValidAddress(t *testing.T) {
 	established(t, serverSide, func(t *testing.T, tc *testConn) {
-		p := tc.conn.paths[0]
+		p := tc.core().paths[0]
 		p.validated = false // as if the handshake had not shown it
 		tc.writeFrom(testMovedAddr, &peerPacket{typ: packetOneRTT, frames: []testFrame{frPing()}})
 		tc.skip()

@@ -215,6 +215,22 @@ func (tc *testConn) addSocket(addr netip.AddrPort) *testSocket {
 	return s
 }
 
+// handOver gives the state of the connection back to its loop, for the race detector:
+// a timer that wakes the loop does not order what the test did before.
+func (tc *testConn) handOver() {
+	if tc.conn != nil {
+		tc.conn.mb.mu.Lock()
+		defer tc.conn.mb.mu.Unlock()
+	}
+}
+
+// core is the connection under test, whose state may be read and changed until it
+// has something to do: its loop sleeps.
+func (tc *testConn) core() *Conn {
+	synctest.Wait()
+	return tc.conn
+}
+
 // startDial has the connection under test, a client, send its first packets.
 func (tc *testConn) startDial() {
 	go func() {
@@ -385,6 +401,7 @@ func (tc *testConn) forget(p *peerPacket) {
 
 // advance lets time pass.
 func (tc *testConn) advance(d time.Duration) {
+	tc.handOver()
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -436,6 +453,7 @@ func (tc *testConn) learn(p *peerPacket, f testFrame) {
 // fill reads what was sent so far.
 func (tc *testConn) fill() {
 	tc.t.Helper()
+	tc.handOver()
 	synctest.Wait()
 	for {
 		select {
@@ -661,7 +679,7 @@ func (tc *testConn) handshake() {
 		tc.wantDial()
 	}
 	tc.settle()
-	if !tc.conn.confirmed {
+	if !tc.core().confirmed {
 		tc.t.Fatal("handshake not confirmed")
 	}
 }
@@ -679,14 +697,14 @@ func (tc *testConn) completeHandshake() {
 	tc.t.Helper()
 	for range 5 {
 		tc.skip()
-		if tc.conn != nil && tc.conn.complete && tc.peerComplete {
+		if tc.conn != nil && tc.core().complete && tc.peerComplete {
 			return
 		}
 		tc.advance(testRTT)
 		tc.writeHandshake()
 	}
 	tc.skip()
-	if tc.tlsErr != nil || tc.conn == nil || !tc.conn.complete || !tc.peerComplete {
+	if tc.tlsErr != nil || tc.conn == nil || !tc.core().complete || !tc.peerComplete {
 		tc.t.Fatalf("handshake did not complete: %v, %v", tc.tlsErr, tc.conn.Err())
 	}
 }
@@ -731,7 +749,7 @@ func (tc *testConn) sendDatagrams(n int) {
 // open opens a stream, which must be possible at once.
 func (tc *testConn) open(uni bool) *Stream {
 	tc.t.Helper()
-	s, err := tc.conn.streams.open(tc.expired(), uni)
+	s, err := tc.core().streams.open(tc.expired(), uni)
 	if err != nil {
 		tc.t.Fatal(err)
 	}

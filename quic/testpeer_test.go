@@ -101,7 +101,7 @@ type testSocket struct {
 	mtu    int
 	in     chan udpio.Received
 	closed chan struct{}
-	full   chan struct{} // not nil while writes are refused; owned by the test
+	full   chan struct{} // writes are refused until it is closed; owned by the test
 	err    error         // of writes; owned by the test
 }
 
@@ -121,7 +121,7 @@ func (s *testSocket) ReadBatch(ms []udpio.Received) (int, error) {
 
 func (s *testSocket) WriteBatch(runs []udpio.Run) (int, error) {
 	switch {
-	case s.full != nil:
+	case s.isFull():
 		return 0, udpio.ErrWouldBlock
 	case s.err != nil:
 		return 0, s.err
@@ -138,6 +138,18 @@ func (s *testSocket) WriteBatch(runs []udpio.Run) (int, error) {
 		}
 	}
 	return len(runs), nil
+}
+
+func (s *testSocket) isFull() bool {
+	if s.full == nil {
+		return false
+	}
+	select {
+	case <-s.full:
+		return false
+	default:
+		return true
+	}
 }
 
 func (s *testSocket) WaitWritable() error {
