@@ -49,7 +49,7 @@ func TestWatchOverflow(t *testing.T) {
 	w := &watcher{changed: make(chan struct{}, 1), events: make(chan struct{}, 1), done: make(chan struct{})}
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE, watchedGroups...)
 	must(t, err)
-	must(t, s.SetReceiveBufferSize(2048, true))
+	must(t, s.SetReceiveBufferSize(2048, false))
 	w.socket.Store(s)
 	for range 200 {
 		must(t, netlink.LinkSetDown(wlan))
