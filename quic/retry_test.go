@@ -116,39 +116,52 @@ func TestJunkInitial(t *testing.T) {
 	})
 }
 
-// TestInvalidRetryToken: a token of ours that does not hold ends the attempt at once.
-func TestInvalidRetryToken(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
-		s := n.Socket(netip.MustParseAddrPort("10.0.2.2:7777"), 1500)
-		defer s.Close()
-		dcid := []byte("retryscid")
-		token := n.server.retry.make(time.Now(), netip.MustParseAddrPort("10.0.2.3:7777"), []byte("original"), dcid)
-		d := initialTo(dcid, token)
-		if _, err := s.WriteBatch([]udpio.Run{{Data: d, SegSize: len(d), Dst: serverAddr}}); err != nil {
-			t.Fatal(err)
-		}
-		ms := []udpio.Received{{Buf: make([]byte, 2000)}}
-		if _, err := s.ReadBatch(ms); err != nil {
-			t.Fatal(err)
-		}
-		pkt := ms[0].Buf[:ms[0].N]
-		h, _, ok := wire.ParseLongHeader(pkt)
-		_, key := initialKeys(dcid)
-		var scratch sealScratch
-		_, pn, pnLen, _ := key.unprotectHeader(&scratch, pkt, h.PNOffset)
-		payload, opened := key.open(&scratch, pkt, h.PNOffset+pnLen, 0, pn)
-		var f wire.Frame
-		if !ok || !opened {
-			t.Fatal("not an Initial packet")
-		}
-		// R9000-8.1.2-3 R9000-5.2.2-3
-		if _, perr := f.Parse(payload, nil); perr != wire.ParseOK || f.Type != wire.FrameTypeConnectionClose || f.ErrorCode != uint64(InvalidToken) {
-			t.Errorf("answer %+v", f)
-		}
-		if got := n.server.pendingHandshakes(); got != 0 {
-			t.Errorf("%d handshakes under way", got)
-		}
-	})
+// TestStatelessRefusals: what ends an attempt at once, without a connection.
+func TestStatelessRefusals(t *testing.T) {
+	client := netip.MustParseAddrPort("10.0.2.2:7777")
+	dcid := []byte("retryscid")
+	for _, tt := range []struct {
+		name    string
+		tokenOf string // address that the token was made for
+		pending int    // handshakes under way
+		want    TransportErrorCode
+	}{
+		{"a token of ours that does not hold", "10.0.2.3:7777", 0, InvalidToken},             // R9000-8.1.2-3
+		{"no room for another handshake", "10.0.2.2:7777", maxHandshakes, ConnectionRefused}, // R9000-5.2.2-3
+	} {
+		simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+			s := n.Socket(client, 1500)
+			defer s.Close()
+			n.server.mu.Lock()
+			n.server.handshakes += tt.pending
+			n.server.mu.Unlock()
+			token := n.server.retry.make(time.Now(), netip.MustParseAddrPort(tt.tokenOf), []byte("original"), dcid)
+			d := initialTo(dcid, token)
+			if _, err := s.WriteBatch([]udpio.Run{{Data: d, SegSize: len(d), Dst: serverAddr}}); err != nil {
+				t.Fatal(err)
+			}
+			ms := []udpio.Received{{Buf: make([]byte, 2000)}}
+			if _, err := s.ReadBatch(ms); err != nil {
+				t.Fatal(err)
+			}
+			pkt := ms[0].Buf[:ms[0].N]
+			h, _, ok := wire.ParseLongHeader(pkt)
+			_, key := initialKeys(dcid)
+			var scratch sealScratch
+			_, pn, pnLen, _ := key.unprotectHeader(&scratch, pkt, h.PNOffset)
+			payload, opened := key.open(&scratch, pkt, h.PNOffset+pnLen, 0, pn)
+			var f wire.Frame
+			if !ok || !opened {
+				t.Fatal("not an Initial packet")
+			}
+			if _, perr := f.Parse(payload, nil); perr != wire.ParseOK || f.Type != wire.FrameTypeConnectionClose || f.ErrorCode != uint64(tt.want) {
+				t.Errorf("%s: answer %+v", tt.name, f)
+			}
+			if got := n.server.pendingHandshakes(); got != tt.pending {
+				t.Errorf("%s: %d handshakes under way", tt.name, got)
+			}
+		})
+	}
 }
 
 // TestDialCancelled: Endpoint.Close does not wait for a peer that never answers.
