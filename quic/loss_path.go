@@ -48,6 +48,7 @@ func (l *lossState) discardAllInFlight(out fateFunc) {
 			s.scan, s.lossTime, s.ptoProbes = s.next, 0, 0
 		}
 	}
+	l.rate.limited(l.inFlight) // what follows are probes
 	l.closePersistentPeriod(l.lastSent)
 }
 
@@ -82,15 +83,23 @@ func (l *lossState) resetForNewAddress() {
 	l.restart()
 }
 
-// resumeCarefully continues on a path that was dead. After a short silence half of
-// the window is a good guess, paced from the first packet on, that the first loss
-// takes back; after a long one congestion control restarts.
+// resumeCarefully continues on a path that was dead. After a short silence the
+// controller goes on carefully; after a long one congestion control restarts. The
+// losses of packets sent until now are no congestion signal.
 func (l *lossState) resumeCarefully(now instant) {
-	window := l.cc.Window() / 2
-	l.cc = l.newController(l.maxDatagram)
-	if l.silence <= resumeWithin {
-		l.cc.Resume(window)
+	s := l.spaces[appSpace]
+	for pn := max(s.scan, s.sent.first); pn < s.next; pn++ {
+		if p := s.sent.at(pn); !p.resolved() {
+			p.flags |= sentDiscarded
+		}
 	}
+	if l.silence <= resumeWithin {
+		l.cc.Resume(now.since())
+	} else {
+		l.cc = l.newController(l.maxDatagram)
+	}
+	l.rate.limited(l.inFlight) // until a flight of now is acknowledged nothing new is known
+	l.closePersistentPeriod(l.lastSent)
 	l.pacer = congestion.NewPacer(l.maxDatagram)
 	l.updatePacing(now)
 }

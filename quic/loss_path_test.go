@@ -84,12 +84,47 @@ func TestResumeCarefully(t *testing.T) {
 		}
 		lt.warm(100 * ms)
 		lt.lossState.cc.(*ccRecorder).window = 1_000_000
-		lt.send(tt.silence - 100*ms)
-		lt.ack(tt.silence, r(1, 1))
+		lt.sendN(tt.silence-100*ms, 2) // 1 and 2
+		lt.ack(tt.silence, r(2, 2))
 		lt.resumeCarefully(at(tt.silence))
 		if got := lt.lossState.cc.Window(); got != tt.window {
 			t.Errorf("window %d after %v of silence, want %d", got, tt.silence, tt.window)
 		}
+		// A probe of before that was lost is no congestion signal.
+		lt.sendN(tt.silence, 4) // 3 to 6
+		lt.ack(tt.silence+100*ms, r(3, 6))
+		if lt.lost[1] != 1 || len(lt.cc.losses) != 0 {
+			t.Errorf("lost %v, controller heard %v", lt.lost, lt.cc.losses)
+		}
+		// One of now is.
+		lt.sendN(tt.silence+200*ms, 5) // 7 to 11
+		lt.ack(tt.silence+300*ms, r(8, 11))
+		if lt.lost[7] != 1 || len(lt.cc.losses) != 1 {
+			t.Errorf("lost %v, controller heard %v", lt.lost, lt.cc.losses)
+		}
+	}
+}
+
+// TestProbesAreNoRateSamples: what a dead path delivers is not what it can carry.
+func TestProbesAreNoRateSamples(t *testing.T) {
+	lt := newLossTest(t)
+	lt.warm(100 * ms)
+	now := time.Duration(0)
+	for pn := uint64(1); pn < 200; pn += 10 { // 120 kB/s
+		lt.sendN(now, 10)
+		now += 100 * ms
+		lt.ack(now, r(pn, pn+9))
+	}
+	before := lt.rate.rate()
+	lt.discardAllInFlight(lt.out)
+	now += 3 * time.Second
+	pn := uint64(lt.send(now))
+	lt.ack(now+100*ms, r(pn, pn))
+	lt.resumeCarefully(at(now + 100*ms))
+	pn = uint64(lt.send(now + 100*ms)) // one packet, since there is no more
+	lt.ack(now+200*ms, r(pn, pn))
+	if got := lt.rate.rate(); before < 100_000 || got != before {
+		t.Errorf("rate %.0f after probing, %.0f before", got, before)
 	}
 }
 

@@ -33,7 +33,7 @@ func (c *ccRecorder) PacketSent(time.Duration, int, int)     {}
 func (c *ccRecorder) Acked(a congestion.Ack)                 { c.acks = append(c.acks, a) }
 func (c *ccRecorder) Lost(l congestion.Loss)                 { c.losses = append(c.losses, l) }
 func (c *ccRecorder) PersistentCongestion(now time.Duration) { c.persistent++ }
-func (c *ccRecorder) Resume(window int)                      { c.window = window }
+func (c *ccRecorder) Resume(time.Duration)                   { c.window /= 2 }
 func (c *ccRecorder) SetMaxDatagram(n int)                   {}
 func (c *ccRecorder) InSlowStart() bool                      { return false }
 

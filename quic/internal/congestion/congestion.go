@@ -41,10 +41,11 @@ type Controller interface {
 	Lost(l Loss)
 	// PersistentCongestion collapses the window to its minimum (RFC 9002 section 7.6).
 	PersistentCongestion(now time.Duration)
-	// Resume continues a fresh controller with a window in bytes that is a guess from
-	// before an interruption: it does not grow in slow start, and the first loss in
-	// the first round trips sets the minimum window.
-	Resume(window int)
+	// Resume continues on a path that was silent for a while, so that what is known of
+	// it is a guess: half of the old window, paced over a round trip. When that proves
+	// right slow start goes on to the old window; the first loss in it sets the minimum
+	// window, and slow start from there. Packets sent before have no say.
+	Resume(now time.Duration)
 	// SetMaxDatagram tells the new largest UDP payload of the path in bytes.
 	SetMaxDatagram(n int)
 	// InSlowStart is for statistics.

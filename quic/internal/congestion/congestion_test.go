@@ -287,29 +287,6 @@ func TestHyStart(t *testing.T) {
 	}
 }
 
-func TestResume(t *testing.T) {
-	forEach(t, func(t *testing.T, c Controller, beta float64) {
-		c.Resume(100 * mss)
-		if c.Window() != 100*mss || c.InSlowStart() {
-			t.Fatalf("window %d after Resume", c.Window())
-		}
-		c.Lost(Loss{Now: 2 * time.Second, Bytes: mss, SentTime: 1900 * ms})
-		if c.Window() != 2*mss {
-			t.Errorf("window %d after the first loss, want the minimum", c.Window())
-		}
-	})
-	forEach(t, func(t *testing.T, c Controller, beta float64) {
-		c.Resume(100 * mss)
-		ack(c, 2*time.Second, mss)
-		ack(c, 2*time.Second+60*ms, mss) // sent after the first acknowledgment
-		before := c.Window()
-		lose(c, 2*time.Second+200*ms)
-		if got := c.Window(); got != int(float64(before)*beta) {
-			t.Errorf("window %d after a loss in a proven window of %d", got, before)
-		}
-	})
-}
-
 func TestPacer(t *testing.T) {
 	p := NewPacer(mss)
 	if p.Budget(0) < 1<<30 {

@@ -23,7 +23,7 @@ type Cubic struct {
 	ssthresh    float64
 	touched     bool
 	recovery    recovery
-	guess       guess
+	resumption  resumption
 	hystart     hystart
 
 	windowPrior float64 // window when ssthresh was set last
@@ -58,7 +58,7 @@ func (c *Cubic) Window() int { return int(c.window) }
 func (c *Cubic) InSlowStart() bool { return c.window < c.ssthresh }
 
 func (c *Cubic) PacingRate(srtt time.Duration) float64 {
-	return pacingRate(c.Window(), c.InSlowStart(), srtt)
+	return pacingRate(c.Window(), c.InSlowStart(), c.resumption.phase == guessing, srtt)
 }
 
 func (c *Cubic) PacketSent(now time.Duration, n, inFlight int) {
@@ -71,7 +71,13 @@ func (c *Cubic) PacketSent(now time.Duration, n, inFlight int) {
 func (c *Cubic) Acked(a Ack) {
 	c.touched = true
 	c.lastAck = a.Now
-	c.guess.ack(a)
+	covered := c.recovery.covers(a.SentTime)
+	if c.resumption.ack(a, covered) {
+		c.endRetreat()
+	}
+	if c.resumption.phase == guessing {
+		return // neither confirmed nor refuted
+	}
 	// R9002-7.8-1
 	if a.AppLimited {
 		if c.inEpoch && !c.paused {
@@ -79,7 +85,7 @@ func (c *Cubic) Acked(a Ack) {
 		}
 		return
 	}
-	if c.recovery.covers(a.SentTime) {
+	if covered {
 		return
 	}
 	if c.InSlowStart() {
@@ -132,8 +138,13 @@ func (c *Cubic) cubic(t float64) float64 {
 
 func (c *Cubic) Lost(l Loss) {
 	c.touched = true
+	covered := c.recovery.covers(l.SentTime)
+	if !covered && c.resumption.end() {
+		c.endRetreat()
+	}
+	wrong := c.resumption.lose(l, covered)
 	// R9002-7.3.2-2
-	if c.recovery.covers(l.SentTime) {
+	if covered {
 		return
 	}
 	// R9002-7.3.1-1 R9002-7.3.2-1: the factor is CUBIC's.
@@ -149,7 +160,7 @@ func (c *Cubic) Lost(l Loss) {
 	c.window = max(c.window*cubicBeta, float64(minWindow(c.maxDatagram)))
 	c.ssthresh = c.window
 	c.endEpoch()
-	if c.guess.wrong() {
+	if wrong {
 		c.window = float64(minWindow(c.maxDatagram))
 	}
 }
@@ -164,12 +175,28 @@ func (c *Cubic) PersistentCongestion(now time.Duration) {
 
 func (c *Cubic) endEpoch() { c.inEpoch, c.paused = false, false }
 
-func (c *Cubic) Resume(window int) {
+func (c *Cubic) Resume(now time.Duration) {
+	known := c.Window()
+	if c.InSlowStart() && !math.IsInf(c.ssthresh, 1) {
+		known = int(c.ssthresh)
+	}
 	c.touched = true
-	c.window = float64(max(window, minWindow(c.maxDatagram)))
-	c.ssthresh, c.windowPrior = c.window, c.window
-	c.hystart.done = true
-	c.guess = guess{open: true}
+	c.recovery.enter(now) // what was sent before says nothing about the path now
+	c.resumption.start(known)
+	c.window = float64(resumedWindow(known, c.maxDatagram))
+	if !math.IsInf(c.ssthresh, 1) {
+		c.slowStartTo(float64(known))
+	}
+	c.endEpoch()
+}
+
+// endRetreat begins slow start after the losses of a resumed window.
+func (c *Cubic) endRetreat() { c.slowStartTo(float64(c.resumption.ssthresh(cubicBeta, c.maxDatagram))) }
+
+// slowStartTo makes slow start end at ssthresh, or before if the RTT says so.
+func (c *Cubic) slowStartTo(ssthresh float64) {
+	c.ssthresh, c.windowPrior, c.windowMax = ssthresh, ssthresh, 0
+	c.hystart = hystart{}
 }
 
 func (c *Cubic) SetMaxDatagram(n int) {

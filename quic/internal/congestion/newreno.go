@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// renoBeta is kLossReductionFactor: RFC 9002 section 7.3.2.
+const renoBeta = 0.5
+
 // NewReno is the controller of RFC 9002 section 7.
 type NewReno struct {
 	maxDatagram int
@@ -15,7 +18,7 @@ type NewReno struct {
 	credit      int // bytes acknowledged in congestion avoidance that have not yet grown the window
 	touched     bool
 	recovery    recovery
-	guess       guess
+	resumption  resumption
 }
 
 var _ Controller = (*NewReno)(nil)
@@ -31,16 +34,19 @@ func (c *NewReno) Window() int { return c.window }
 func (c *NewReno) InSlowStart() bool { return c.window < c.ssthresh }
 
 func (c *NewReno) PacingRate(srtt time.Duration) float64 {
-	return pacingRate(c.window, c.InSlowStart(), srtt)
+	return pacingRate(c.window, c.InSlowStart(), c.resumption.phase == guessing, srtt)
 }
 
 func (c *NewReno) PacketSent(now time.Duration, n, inFlight int) {}
 
 func (c *NewReno) Acked(a Ack) {
 	c.touched = true
-	c.guess.ack(a)
+	covered := c.recovery.covers(a.SentTime)
+	if c.resumption.ack(a, covered) {
+		c.endRetreat()
+	}
 	// R9002-7.8-1
-	if a.AppLimited || c.recovery.covers(a.SentTime) {
+	if a.AppLimited || covered || c.resumption.phase == guessing {
 		return
 	}
 	if c.InSlowStart() {
@@ -57,8 +63,13 @@ func (c *NewReno) Acked(a Ack) {
 
 func (c *NewReno) Lost(l Loss) {
 	c.touched = true
+	covered := c.recovery.covers(l.SentTime)
+	if !covered && c.resumption.end() {
+		c.endRetreat()
+	}
+	wrong := c.resumption.lose(l, covered)
 	// R9002-7.3.2-2
-	if c.recovery.covers(l.SentTime) {
+	if covered {
 		return
 	}
 	// R9002-7.3.1-1 R9002-7.3.2-1
@@ -66,7 +77,7 @@ func (c *NewReno) Lost(l Loss) {
 	c.window = max(c.window/2, minWindow(c.maxDatagram))
 	c.ssthresh = c.window
 	c.credit = 0
-	if c.guess.wrong() {
+	if wrong {
 		c.window = minWindow(c.maxDatagram)
 	}
 }
@@ -78,12 +89,23 @@ func (c *NewReno) PersistentCongestion(now time.Duration) {
 	c.recovery.forget()
 }
 
-func (c *NewReno) Resume(window int) {
+func (c *NewReno) Resume(now time.Duration) {
+	known := c.window
+	if c.InSlowStart() && c.ssthresh != math.MaxInt {
+		known = c.ssthresh
+	}
 	c.touched = true
-	c.window = max(window, minWindow(c.maxDatagram))
-	c.ssthresh = c.window
-	c.guess = guess{open: true}
+	c.recovery.enter(now) // what was sent before says nothing about the path now
+	c.resumption.start(known)
+	c.window = resumedWindow(known, c.maxDatagram)
+	if c.ssthresh != math.MaxInt {
+		c.ssthresh = known
+	}
+	c.credit = 0
 }
+
+// endRetreat begins slow start after the losses of a resumed window.
+func (c *NewReno) endRetreat() { c.ssthresh = c.resumption.ssthresh(renoBeta, c.maxDatagram) }
 
 func (c *NewReno) SetMaxDatagram(n int) {
 	c.maxDatagram = n

@@ -24,13 +24,17 @@ func initialWindow(maxDatagram int) int {
 // R9002-7.2-2
 func minWindow(maxDatagram int) int { return minWindowPackets * maxDatagram }
 
-// pacingRate is gain·window/srtt in bytes/s, or 0 before the first RTT sample.
-func pacingRate(window int, slowStart bool, srtt time.Duration) float64 {
+// pacingRate is gain·window/srtt in bytes/s, or 0 before the first RTT sample. A
+// window that is a guess is spread over the whole round trip.
+func pacingRate(window int, slowStart, guess bool, srtt time.Duration) float64 {
 	if srtt <= 0 {
 		return 0
 	}
 	gain := pacingGain
-	if slowStart {
+	switch {
+	case guess:
+		gain = 1
+	case slowStart:
 		gain = pacingGainSlowStart
 	}
 	return gain * float64(window) / srtt.Seconds()
@@ -51,28 +55,83 @@ func (r *recovery) enter(now time.Duration) { r.active, r.start = true, now }
 
 func (r *recovery) forget() { r.active = false }
 
-// guess marks a window that was resumed and is not yet proven: its packets must
-// all be judged first, that is until one is acknowledged that was sent after the
-// first acknowledgment.
-type guess struct {
-	open     bool
-	acked    bool
-	firstAck time.Duration
+// resumption is what follows an interruption of the path. Its window, half of the
+// one before, is a guess until all of its packets have been judged, that is until
+// one is acknowledged that was sent after the first acknowledgment. Then slow start
+// goes on to the window before. A loss in the guess leads to a retreat: the minimum
+// window, and slow start as far as the packets of the guess have shown room.
+type resumption struct {
+	phase       resumePhase
+	known       int           // the window before
+	heard       bool          // something was acknowledged
+	firstAck    time.Duration // when, if heard
+	acked, lost int           // bytes of the guess
 }
 
-func (g *guess) ack(a Ack) {
+type resumePhase uint8
+
+const (
+	notResumed resumePhase = iota
+	guessing
+	retreating // waits for the end of the recovery period
+)
+
+// resumeLossShare is the share of the packets of a guess, as a divisor, beyond which
+// losses mean that it was too large and not only unlucky.
+const resumeLossShare = 8
+
+func (r *resumption) start(known int) { *r = resumption{phase: guessing, known: known} }
+
+// ack takes an acknowledgment; covered says that it is of packets sent before the
+// resumption, or before the losses in it. It reports whether a retreat ends with it.
+func (r *resumption) ack(a Ack, covered bool) (over bool) {
 	switch {
-	case !g.open:
-	case !g.acked:
-		g.acked, g.firstAck = true, a.Now
-	case a.SentTime >= g.firstAck:
-		*g = guess{}
+	case r.phase == retreating && !covered:
+		return r.end()
+	case r.phase == retreating:
+		r.acked += a.Bytes
+	case r.phase == guessing && !covered:
+		r.acked += a.Bytes
+		if !r.heard {
+			r.heard, r.firstAck = true, a.Now
+		} else if a.SentTime >= r.firstAck {
+			r.phase = notResumed
+		}
 	}
+	return false
 }
 
-// wrong reports whether the guess was open, and closes it.
-func (g *guess) wrong() bool {
-	open := g.open
-	*g = guess{}
-	return open
+// lose takes a loss, covered as for ack, and reports whether it disproves the guess.
+func (r *resumption) lose(l Loss, covered bool) bool {
+	wrong := r.phase == guessing && !covered
+	if wrong {
+		r.phase = retreating
+	}
+	if r.phase == retreating {
+		r.lost += l.Bytes
+	}
+	return wrong
+}
+
+// end ends a retreat, if there is one.
+func (r *resumption) end() bool {
+	if r.phase != retreating {
+		return false
+	}
+	r.phase = notResumed
+	return true
+}
+
+// ssthresh is where slow start after the retreat ends.
+func (r *resumption) ssthresh(beta float64, maxDatagram int) int {
+	if r.lost*resumeLossShare > r.acked+r.lost {
+		return max(int(beta*float64(r.acked)), minWindow(maxDatagram))
+	}
+	return r.known
+}
+
+// resumedWindow is half of the window before an interruption, but not less than a
+// new path may have.
+func resumedWindow(known, maxDatagram int) int {
+	return max(known/2, min(known, initialWindow(maxDatagram)), minWindow(maxDatagram))
 }
