@@ -69,7 +69,7 @@ func newEmulator(ends [2]*tap, models [2]*quictest.Link, mtu int) (*emulator, er
 	for i := range e.lanes {
 		e.lanes[i].from, e.lanes[i].to, e.lanes[i].model = ends[i].fd, ends[1-i].fd, models[i]
 	}
-	prioritize()
+	moreProcessors()
 	onOwnThread(func() {
 		defer close(e.done)
 		e.run()

@@ -39,7 +39,7 @@ func NewHost(name string) (*Host, error) {
 	ready := make(chan error, 1)
 	onOwnThread(func() {
 		defer close(h.gone)
-		keepChildrenOrdinary()
+		yieldIfAsked()
 		if err := h.unshare(); err != nil {
 			ready <- err
 			return

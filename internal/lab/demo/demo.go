@@ -90,6 +90,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 }
 
 func (r *runner) run(ctx context.Context) error {
+	lab.ProgramsYield() // the demo has the machine to itself, or is void
 	n, err := lab.NewInternet(lab.InternetConfig{Clients: [][]lab.LinkConfig{linkConfigs}})
 	if err != nil {
 		return err
