@@ -56,6 +56,9 @@ type Config struct {
 	// Datagrams announces support of DATAGRAM frames up to 65535 bytes.
 	Datagrams bool
 
+	// Sessions keeps what servers gave a client for later connections. Default: none.
+	Sessions *SessionStore
+
 	// NewScheduler makes the scheduler of a connection. Default: wlb.
 	NewScheduler func() sched.Scheduler
 	// NewController makes the congestion controller of a path. Default: CUBIC.

@@ -82,7 +82,10 @@ type Conn struct {
 	retrySCID       []byte
 	peerSCID        []byte // Source Connection ID of the peer's first packet
 	gotPeerSCID     bool
-	retryToken      []byte
+	token           []byte       // client: for Initial packets; of an earlier connection, or of a Retry
+	validAddrs      []netip.Addr // server: addresses of the client that were validated, oldest first
+	newToken        []byte       // server: of newTokenFrame
+	newTokenFrame   sentVal
 	complete        bool // handshake complete
 	confirmed       bool // handshake confirmed
 	localParams     transportParams
@@ -218,6 +221,7 @@ func newClientConn(e *Endpoint, cfg *Config, es *endpointSocket, remote netip.Ad
 	c.originalDCID = dcid[:]
 	c.startPathZero(c.turnTime, tuple{sock: es, remote: remote}, makeConnID(dcid[:]))
 	c.handshakeRemote = remote
+	c.token = cfg.Sessions.takeToken(c.serverKey())
 	c.paths[0].validated = true // a client may send to the address that it chose
 	c.setInitialKeys(dcid[:])
 	return c
@@ -227,7 +231,8 @@ func newClientConn(e *Endpoint, cfg *Config, es *endpointSocket, remote netip.Ad
 type firstInitial struct {
 	dcid, scid   []byte
 	originalDCID []byte // dcid, or where the client's first Initial went before a Retry
-	retried      bool   // a token has shown that the client is at its address
+	retried      bool   // it has the token of a Retry
+	validated    bool   // a token has shown that the client is at its address
 }
 
 func newServerConn(e *Endpoint, cfg *Config, es *endpointSocket, src netip.AddrPort, dst netip.Addr, f firstInitial) *Conn {
@@ -237,6 +242,8 @@ func newServerConn(e *Endpoint, cfg *Config, es *endpointSocket, src netip.AddrP
 	c.startPathZero(c.turnTime, tuple{sock: es, remote: src, local: dst}, makeConnID(f.scid))
 	if f.retried {
 		c.retrySCID = c.initialDCID
+	}
+	if f.validated {
 		c.validateAddress(c.turnTime, c.paths[0])
 	}
 	c.peerSCID, c.gotPeerSCID = bytes.Clone(f.scid), true

@@ -34,7 +34,10 @@ func (c *Conn) appendConnControl(p *pathState) bool {
 			return false
 		}
 	}
-	return !c.pathsBlocked.due() || w.appendPathsBlocked(&c.pathsBlocked, c.pathsBlockedAt)
+	if c.pathsBlocked.due() && !w.appendPathsBlocked(&c.pathsBlocked, c.pathsBlockedAt) {
+		return false
+	}
+	return !c.newTokenFrame.due() || w.appendNewToken(&c.newTokenFrame, c.newToken)
 }
 
 // appendPathControl adds the frames that are due for path id s.

@@ -61,6 +61,8 @@ func (c *Conn) handleFate(sp spaceID, p *pathState, r frameRecord, f fate) {
 		}
 	case recordHandshakeDone:
 		c.doneFrame.handleFate(r.generation, f)
+	case recordNewToken:
+		c.newTokenFrame.handleFate(r.generation, f)
 	case recordMaxPathID:
 		c.maxPathID.handleFate(r.generation, f)
 		if f == fateAcked && PathID(r.a) > c.ackedMaxPathID {

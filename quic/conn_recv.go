@@ -357,13 +357,13 @@ func (c *Conn) handleVersionNegotiation(h *wire.LongHeader) {
 
 // handleRetry starts again with the server's token. // R9000-17.2.5.2-1
 func (c *Conn) handleRetry(pkt []byte, h *wire.LongHeader) {
-	if !c.isClient || c.gotPeerSCID || c.retrySCID != nil || len(h.Token) == 0 ||
+	if !c.isClient || c.gotPeerSCID || c.retrySCID != nil || len(h.Token) == 0 || len(h.Token) > maxTokenLen ||
 		bytes.Equal(h.SrcConnID, c.originalDCID) || !wire.VerifyRetry(pkt, c.originalDCID) {
 		c.drops[dropVersion]++ // R9000-17.2.5.2-2 R9000-17.2.5.2-3 R9000-17.2.5.2-4
 		return
 	}
 	c.retrySCID = append([]byte{}, h.SrcConnID...)
-	c.retryToken = append([]byte(nil), h.Token...)
+	c.token = append([]byte(nil), h.Token...)
 	c.ids[0].remote[0].id = makeConnID(c.retrySCID)
 	c.setInitialKeys(c.retrySCID)
 	// The same ClientHello goes out again, with the next packet number. // R9000-17.2.5.3-1 R9000-17.2.5.3-2
@@ -476,6 +476,9 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 	case wire.FrameTypeNewToken:
 		if !c.isClient { // R9000-19.7-2
 			return &TransportError{Code: ProtocolViolation, Reason: "NEW_TOKEN from a client"}
+		}
+		if len(f.Data) <= maxTokenLen {
+			c.cfg.Sessions.putToken(c.serverKey(), f.Data)
 		}
 	case wire.FrameTypeHandshakeDone:
 		if !c.isClient { // R9000-19.20-1

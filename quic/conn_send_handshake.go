@@ -10,6 +10,10 @@ import (
 // maxHandshakeBurst bounds the datagrams of the handshake sent in one turn.
 const maxHandshakeBurst = 10
 
+// maxTokenLen bounds the tokens of a server that a client takes, in bytes: beside a
+// larger one an Initial packet would have little room for the handshake.
+const maxTokenLen = 768
+
 // longPacket is an Initial or Handshake packet that is built and not sealed yet.
 type longPacket struct {
 	sp     spaceID
@@ -105,7 +109,7 @@ func (c *Conn) buildLong(now instant, p *pathState, sp spaceID, lp *longPacket, 
 	*lp = longPacket{sp: sp, ls: ls, w: packetWriter{recs: lp.w.recs}}
 	var token []byte
 	if typ == wire.Initial {
-		token = c.retryToken // R9000-8.1.2-1
+		token = c.token // R9000-8.1.2-1 R9000-8.1.3-1
 	}
 	b, lenOff := wire.AppendLongHeader(buf[:0], typ, version1, c.ids[0].remote[0].id.bytes(), c.ids[0].local[0].id[:], token, pnLen)
 	b = wire.AppendPacketNumber(b, uint64(ls.space.next), pnLen)

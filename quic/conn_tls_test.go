@@ -123,6 +123,7 @@ func TestServerHandshake(t *testing.T) {
 		if done.num != 0 { // R9000-12.3-1
 			t.Errorf("first 1-RTT packet has number %d", done.num)
 		}
+		tc.wantType("an address validation token", tNewToken)
 		tc.wantIdle("handshake complete")
 		if c, err := tc.e.Accept(t.Context()); err != nil || c != tc.conn {
 			t.Errorf("Accept: %v", err)

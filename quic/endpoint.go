@@ -30,7 +30,7 @@ type Endpoint struct {
 	cfg      *Config // of accepted connections; nil: none are accepted
 	epoch    time.Time
 	resetKey statelessResetKey
-	retry    retryTokens
+	tokens   addressTokens
 	table    connTable
 	acceptc  chan *Conn
 	closec   chan struct{}
@@ -41,6 +41,7 @@ type Endpoint struct {
 	handshakes int // server connections before completion
 	closed     bool
 	resets     resetLimiter
+	usedTokens replayFilter   // of NEW_TOKEN
 	wg         sync.WaitGroup // readers and loops
 }
 
@@ -61,7 +62,7 @@ func NewEndpoint(cfg *Config) *Endpoint {
 	} else {
 		e.resetKey = newStatelessResetKey()
 	}
-	e.retry = newRetryTokens(&e.resetKey)
+	e.tokens = newAddressTokens(&e.resetKey)
 	e.table.init()
 	return e
 }

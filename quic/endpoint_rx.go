@@ -138,18 +138,20 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, s
 func (e *Endpoint) startHandshake(es *endpointSocket, d []byte, h *wire.LongHeader, n int, src netip.AddrPort, dst netip.Addr) *Conn {
 	first := firstInitial{dcid: h.DstConnID, scid: h.SrcConnID, originalDCID: h.DstConnID}
 	if len(h.Token) > 0 {
-		original, verdict := e.retry.check(time.Now(), src, h.Token, h.DstConnID)
+		original, verdict := e.tokens.checkRetry(time.Now(), src, h.Token, h.DstConnID)
 		switch verdict {
 		case tokenValid: // R9000-8.1.2-2
-			first.originalDCID, first.retried = original, true
+			first.originalDCID, first.retried, first.validated = original, true, true
 		case tokenInvalid: // R9000-8.1.2-3
 			es.send(appendInitialClose(nil, h, InvalidToken), src, dst)
 			return nil
+		case tokenUnknown: // R9000-8.1.3-5
+			first.validated = e.useNewToken(src.Addr(), h.Token)
 		}
 	}
-	if !first.retried && e.pendingHandshakes() >= retryAbove {
+	if !first.validated && e.pendingHandshakes() >= retryAbove {
 		scid := randomCID() // R9000-17.2.5.1-1
-		token := e.retry.make(time.Now(), src, h.DstConnID, scid[:])
+		token := e.tokens.makeRetry(time.Now(), src, h.DstConnID, scid[:])
 		es.send(wire.AppendRetry(nil, h.SrcConnID, scid[:], token, h.DstConnID), src, dst)
 		return nil
 	}
@@ -162,6 +164,18 @@ func (e *Endpoint) startHandshake(es *endpointSocket, d []byte, h *wire.LongHead
 		return nil
 	}
 	return c
+}
+
+// useNewToken says that token, of NEW_TOKEN, shows that the client is at addr. It does so
+// once.
+func (e *Endpoint) useNewToken(addr netip.Addr, token []byte) bool {
+	id, issued, v := e.tokens.checkNew(time.Now(), addr, token)
+	if v != tokenValid {
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.usedTokens.use(id, issued)
 }
 
 // sendReset answers a packet of an unknown connection with a stateless reset.

@@ -83,6 +83,7 @@ func (c *Conn) validate(now instant, p *pathState) {
 	p.challengeEnd, p.challengeDue, p.challengeSent, p.numChallenges = 0, false, 0, 0
 	p.prevValid, p.prevCheckDue = false, false
 	p.lastAcked = now
+	c.addressValidated(p)
 	c.setPhase(now, p, evValidated, "")
 	p.mtu.start(c.peerMaxUDPPayload())
 	c.updateMaxDatagram()

@@ -18,11 +18,11 @@ import (
 
 func TestRetryToken(t *testing.T) {
 	key := newStatelessResetKey()
-	tokens := newRetryTokens(&key)
+	tokens := newAddressTokens(&key)
 	now := time.Unix(1_000_000, 0)
 	addr := netip.MustParseAddrPort("192.0.2.7:1234")
 	odcid, scid := []byte("original"), []byte("retryscid")
-	token := tokens.make(now, addr, odcid, scid)
+	token := tokens.makeRetry(now, addr, odcid, scid)
 	for _, tt := range []struct {
 		name  string
 		now   time.Time
@@ -41,7 +41,7 @@ func TestRetryToken(t *testing.T) {
 		{"short", now, "192.0.2.7:1234", token[:20], scid, tokenUnknown},
 		{"empty", now, "192.0.2.7:1234", nil, scid, tokenUnknown},
 	} {
-		got, v := tokens.check(tt.now, netip.MustParseAddrPort(tt.addr), tt.token, tt.dcid)
+		got, v := tokens.checkRetry(tt.now, netip.MustParseAddrPort(tt.addr), tt.token, tt.dcid)
 		if v != tt.want || v == tokenValid && !bytes.Equal(got, odcid) {
 			t.Errorf("%s: %v, %q", tt.name, v, got)
 		}
@@ -49,7 +49,7 @@ func TestRetryToken(t *testing.T) {
 	for i := range token { // R9000-8.1.4-1
 		bad := bytes.Clone(token)
 		bad[i] ^= 1
-		if _, v := tokens.check(now, addr, bad, scid); v != tokenUnknown {
+		if _, v := tokens.checkRetry(now, addr, bad, scid); v != tokenUnknown {
 			t.Fatalf("flipping a bit of byte %d: %v", i, v)
 		}
 	}
@@ -135,7 +135,7 @@ func TestStatelessRefusals(t *testing.T) {
 			n.server.mu.Lock()
 			n.server.handshakes += tt.pending
 			n.server.mu.Unlock()
-			token := n.server.retry.make(time.Now(), netip.MustParseAddrPort(tt.tokenOf), []byte("original"), dcid)
+			token := n.server.tokens.makeRetry(time.Now(), netip.MustParseAddrPort(tt.tokenOf), []byte("original"), dcid)
 			d := initialTo(dcid, token)
 			if _, err := s.WriteBatch([]udpio.Run{{Data: d, SegSize: len(d), Dst: serverAddr}}); err != nil {
 				t.Fatal(err)

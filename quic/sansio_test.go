@@ -21,6 +21,7 @@ import (
 // driverFiles are the files of this package that may touch the outside world. All
 // others are the core: they take the time as an argument and return decisions.
 var driverFiles = []string{
+	"address_token.go",   // randomness, tokens that carry the wall-clock time
 	"conn.go",            // what the application calls, from any goroutine
 	"conn_loop.go",       // the goroutine of a connection and its timer
 	"conntable.go",       // shared between readers and connections
@@ -28,7 +29,7 @@ var driverFiles = []string{
 	"endpoint_rx.go",     // the goroutine of a socket
 	"mailbox.go",         // hand-over from any goroutine to the loop
 	"packetbuf.go",       // pool
-	"retry.go",           // randomness, tokens that carry the wall-clock time
+	"session_store.go",   // shared between connections
 	"stateless_reset.go", // randomness
 	"stream.go",          // what the application calls
 	"stream_mailbox.go",  // hand-over from the application to the loop
