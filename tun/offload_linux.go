@@ -82,7 +82,7 @@ func (d *Device) readOffload(fd uintptr) bool {
 			}
 			continue
 		}
-		n, err := unix.Read(int(fd), o.in)
+		n, err := readNow(fd, o.in)
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
@@ -102,7 +102,7 @@ func (d *Device) readOffload(fd uintptr) bool {
 func (d *Device) writeOffload(fd uintptr) bool {
 	s, c := &d.wr, d.off.coalescer
 	for s.next < len(c.runs) {
-		_, err := unix.Write(int(fd), c.build(s.next))
+		_, err := writeNow(fd, c.build(s.next))
 		switch {
 		case err == unix.EINTR:
 			continue

@@ -269,7 +269,7 @@ func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (n int, err error)
 func (d *Device) readPlain(fd uintptr) bool {
 	s := &d.rd
 	for s.n < len(s.bufs) {
-		n, err := unix.Read(int(fd), s.bufs[s.n][s.offset:])
+		n, err := readNow(fd, s.bufs[s.n][s.offset:])
 		switch {
 		case err == unix.EINTR:
 			continue
@@ -307,7 +307,7 @@ func (d *Device) Write(bufs [][]byte, offset int) (n int, err error) {
 func (d *Device) writePlain(fd uintptr) bool {
 	s := &d.wr
 	for s.next < len(s.bufs) {
-		_, err := unix.Write(int(fd), s.bufs[s.next][s.offset:])
+		_, err := writeNow(fd, s.bufs[s.next][s.offset:])
 		switch {
 		case err == unix.EINTR:
 			continue

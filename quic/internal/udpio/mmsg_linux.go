@@ -63,7 +63,7 @@ func (m *messages) forget(n int) {
 // call runs recvmmsg or sendmmsg on the first n messages without blocking.
 func (m *messages) call(trap, fd uintptr, n int) (int, unix.Errno) {
 	for {
-		r, _, errno := unix.Syscall6(trap, fd, uintptr(unsafe.Pointer(&m.hdrs[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.RawSyscall6(trap, fd, uintptr(unsafe.Pointer(&m.hdrs[0])), uintptr(n), unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			return int(r), 0
