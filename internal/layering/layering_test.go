@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"internal/lab":             {"quic/quictest"},
 	"internal/lab/bench":       {"internal/lab"},
 	"internal/lab/demo":        {"internal/lab"},
+	"internal/lab/nulltunnel":  {"tun"},
 	"internal/e2e":             {"internal/lab"},
 	"cmd/mqvpn-lab":            {"internal/lab", "internal/lab/bench", "internal/lab/demo"},
 }
