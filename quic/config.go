@@ -16,10 +16,22 @@ import (
 // Socket is a UDP socket used in batches.
 type Socket = udpio.Socket
 
+// SocketOptions are the options of ListenUDPWith, SocketStats what the Stats method of
+// its sockets returns.
+type (
+	SocketOptions = udpio.Options
+	SocketStats   = udpio.Stats
+)
+
 // ListenUDP binds a socket. network is "udp4" or "udp6"; device, if not empty, is
 // the interface that the socket is bound to.
 func ListenUDP(network string, addr netip.AddrPort, device string) (Socket, error) {
-	s, err := udpio.Listen(network, addr, udpio.Options{Device: device})
+	return ListenUDPWith(network, addr, SocketOptions{Device: device})
+}
+
+// ListenUDPWith is ListenUDP with options.
+func ListenUDPWith(network string, addr netip.AddrPort, o SocketOptions) (Socket, error) {
+	s, err := udpio.Listen(network, addr, o)
 	if err != nil {
 		return nil, err // not a Socket that holds nil
 	}

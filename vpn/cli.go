@@ -19,6 +19,7 @@ type invocation struct {
 	command string // "run" or one of commands
 	flags   *pflag.FlagSet
 	config  string
+	profile string // file for a CPU profile
 	given   []setting // options of the configuration
 	json    bool
 	init    initOptions
@@ -84,10 +85,18 @@ func runCommand(ctx context.Context, mode Mode, args []string, stdout, stderr io
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
+	run := RunClient
 	if mode == ModeServer {
-		return RunServer(ctx, cfg, log)
+		run = RunServer
 	}
-	return RunClient(ctx, cfg, log)
+	if inv.profile == "" {
+		return run(ctx, cfg, log)
+	}
+	stop, err := startProfile(inv.profile)
+	if err != nil {
+		return err
+	}
+	return errors.Join(run(ctx, cfg, log), stop())
 }
 
 // flagValue records where an option was set on the command line.
@@ -124,6 +133,7 @@ func parseArgs(mode Mode, args []string) (*invocation, error) {
 	fs.SortFlags = false
 	fs.Usage = func() {}
 	fs.StringVarP(&inv.config, "config", "C", "", "read options from an INI or JSON `FILE`; the command line goes before it")
+	fs.StringVar(&inv.profile, "cpuprofile", "", "write a CPU profile of the whole run to `FILE` when the program ends")
 	for _, o := range options {
 		if o.sides&mode.side() == 0 {
 			continue
@@ -217,6 +227,10 @@ func Version() string {
 	return "devel"
 }
 
+const environmentText = `  MQVPN_NO_OFFLOAD  offloads not to use, separated by commas: gso, gro (of UDP), tun. For
+                    measurements, and for a kernel or a device whose own are broken
+`
+
 const clientExamples = `Examples:
   mqvpn-client --server 203.0.113.1:443 --auth-key KEY --pin SHA256 --path eth0 --path wlan0
   mqvpn-client --config /etc/mqvpn/client.conf
@@ -243,7 +257,7 @@ func usage(mode Mode, fs *pflag.FlagSet) string {
 			fmt.Fprintf(b, "  %-9s %s\n", c.name, c.usage)
 		}
 	}
-	fmt.Fprintf(b, "\nFlags:\n%s\nExit codes:\n", fs.FlagUsages())
+	fmt.Fprintf(b, "\nFlags:\n%s\nEnvironment:\n%s\nExit codes:\n", fs.FlagUsages(), environmentText)
 	for _, m := range exitMeanings {
 		fmt.Fprintf(b, "  %2d  %s\n", m.code, m.text)
 	}

@@ -13,11 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mqvpn/mqvpn/quic"
-	"github.com/mqvpn/mqvpn/tun"
 )
 
 func (h *host) createTUN() (tunDevice, error) {
-	d, err := tun.Create(h.tunName)
+	d, err := h.noOffload.makeTUN(h.tunName)
 	if err != nil {
 		return nil, err // a plain return would make a nil *Device a device
 	}
@@ -31,7 +30,7 @@ func (h *host) listen(addr netip.AddrPort, iface string) (quic.Socket, error) {
 	if addr.Addr().Is6() {
 		network = "udp6"
 	}
-	s, err := quic.ListenUDP(network, addr, iface)
+	s, err := quic.ListenUDPWith(network, addr, h.noOffload.socketOptions(iface))
 	switch {
 	case err == nil:
 		h.warnOnce(s)

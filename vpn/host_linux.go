@@ -21,6 +21,7 @@ type host struct {
 	tunName string
 	log     *slog.Logger
 	watcher *watcher // nil for a server
+	noOffload
 
 	mu      sync.Mutex // held by the methods of system and its kin
 	journal *journal
@@ -46,11 +47,19 @@ func openServerSystem(cfg *Config, log *slog.Logger) (serverSystem, error) {
 }
 
 func openHost(cfg *Config, log *slog.Logger) (*host, error) {
+	without, err := parseNoOffload(os.Getenv(offloadVariable))
+	if err != nil {
+		return nil, err
+	}
 	dir, err := makeStateDir()
 	if err != nil {
 		return nil, err
 	}
-	return newHost(dir, cfg.TunName, log)
+	h, err := newHost(dir, cfg.TunName, log)
+	if err == nil {
+		h.noOffload = without
+	}
+	return h, err
 }
 
 // newHost takes hold of the tunnel's name and undoes what an earlier run with that
