@@ -32,7 +32,6 @@ type client struct {
 	log    *slog.Logger
 	sys    clientSystem
 	roots  *x509.CertPool // nil: those of the system
-	ifaces []string       // in order of preference
 
 	dev    tunDevice
 	writer *tunWriter
@@ -47,6 +46,7 @@ type client struct {
 	routeErr string
 
 	mu          sync.Mutex
+	ifaces      []string // in order of preference; replaced, not changed
 	names       map[string]*serverName
 	lastGood    candidate
 	lastAttempt time.Time // when the latest attempt to connect began

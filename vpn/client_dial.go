@@ -65,6 +65,7 @@ type candidate struct {
 
 // connect makes one attempt to open a tunnel.
 func (c *client) connect(ctx context.Context) (*tunnel, error) {
+	c.findInterfaces()
 	candidates, err := c.candidates(ctx)
 	if err != nil {
 		return nil, err

@@ -2,7 +2,11 @@
 
 package vpn
 
-import "github.com/mqvpn/mqvpn/quic"
+import (
+	"slices"
+
+	"github.com/mqvpn/mqvpn/quic"
+)
 
 // clientPath is what a tunnel has of an interface.
 type clientPath struct {
@@ -11,10 +15,36 @@ type clientPath struct {
 	err    error       // why there is no socket
 }
 
+// findInterfaces adds the interfaces that have come up and that patterns of --path
+// select. One that has gone stays: its path is dead until it is back. Any goroutine
+// may call it.
+func (c *client) findInterfaces() {
+	patterns := slices.DeleteFunc(slices.Clone(c.cfg.Paths), func(w string) bool { return !isPattern(w) })
+	if len(patterns) == 0 {
+		return
+	}
+	names, err := c.sys.interfaces(patterns)
+	if err != nil {
+		return // none just now
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range names {
+		if !slices.Contains(c.ifaces, name) {
+			c.ifaces = append(slices.Clip(c.ifaces), name) // others may read the old slice
+			c.log.Info("interface found", "path", name)
+		}
+	}
+}
+
 // openPaths opens the paths that the connection does not have yet, as far as their
 // interfaces are ready, and renews the routing of those that it has.
 func (c *client) openPaths(t *tunnel) {
-	for _, iface := range c.ifaces {
+	c.findInterfaces()
+	c.mu.Lock()
+	ifaces := c.ifaces
+	c.mu.Unlock()
+	for _, iface := range ifaces {
 		old := t.paths[iface]
 		if old != nil && old.err == nil {
 			if c.isSame(old, iface) {

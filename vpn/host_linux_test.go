@@ -378,10 +378,14 @@ func TestHostInterfaces(t *testing.T) {
 		{[]string{"auto"}, []string{"eth0", "wlan0"}},
 		{[]string{"wlan0", "auto"}, []string{"wlan0", "eth0"}},
 		{[]string{"wlan0"}, []string{"wlan0"}},
+		{[]string{"auto", "!eth*"}, []string{"wlan0"}},
 	} {
 		if got, err := h.interfaces(tt.wanted); !slices.Equal(got, tt.want) || err != nil {
 			t.Errorf("interfaces(%q) = %q, %v; want %q", tt.wanted, got, err, tt.want)
 		}
+	}
+	if _, err := h.interfaces([]string{"usb*"}); exitCode(err) != ExitInterface {
+		t.Errorf("a pattern that selects nothing: %v", err)
 	}
 	_, err := h.interfaces([]string{"wlan1"})
 	if exitCode(err) != ExitInterface || !strings.Contains(err.Error(), "eth0, ") || !strings.Contains(err.Error(), "wlan0") {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -81,7 +82,7 @@ var options = []*option{
 	{flag: "max-clients", short: "M", section: "Auth", key: "MaxClients", json: "max_clients", sides: serverSide, arg: "N",
 		usage: "clients at the same time (default 0: as many as there are addresses)", set: setMaxClients},
 	{flag: "path", short: "p", section: "Multipath", key: "Path", json: "paths", sides: clientSide, arg: "IFACE", list: true,
-		usage: "network interface to use; repeat for more; auto: each that has a default route (default: that of the default route)",
+		usage: "network interface to use; repeat for more; auto: each that has a default route, now or later; wl*: of these the ones that match; !docker*: not these (default: that of the default route)",
 		reset: func(c *Config) { c.Paths = nil }, set: setPaths},
 	{flag: "scheduler", short: "S", section: "Multipath", key: "Scheduler", json: "scheduler", sides: bothSides, arg: "wlb|minrtt",
 		usage: "how packets are spread over the paths (default wlb)", set: setScheduler},
@@ -285,7 +286,10 @@ func setMaxClients(c *Config, v string) error {
 func setPaths(c *Config, v string) error {
 	for name := range strings.SplitSeq(v, ",") {
 		if name = strings.TrimSpace(name); name == "" {
-			return errors.New("want the name of a network interface, or auto")
+			return errors.New("want the name of a network interface, auto, or a pattern such as wl* or !docker*")
+		}
+		if _, err := path.Match(strings.TrimPrefix(name, "!"), ""); err != nil || name == "!" {
+			return fmt.Errorf("pattern %s: want a name with *, ? or [a-z] in it, after a ! if these interfaces are to be left out", name)
 		}
 		for _, p := range c.Paths {
 			if p == name {

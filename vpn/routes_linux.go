@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -27,93 +26,6 @@ const (
 
 // families in the order in which they are treated everywhere.
 var families = [...]int{netlink.FAMILY_V4, netlink.FAMILY_V6}
-
-// interfaces: without a wish, the one of the default route; "auto" is each
-// interface with a default route.
-func (h *host) interfaces(wanted []string) ([]string, error) {
-	var names []string
-	for _, name := range wanted {
-		if name == "auto" {
-			auto, err := h.defaultInterfaces()
-			if err != nil {
-				return nil, err
-			}
-			for _, a := range auto {
-				if !slices.Contains(names, a) {
-					names = append(names, a)
-				}
-			}
-			continue
-		}
-		if _, err := netlink.LinkByName(name); err != nil {
-			return nil, unknownInterface(name, err)
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	if len(wanted) == 0 {
-		auto, err := h.defaultInterfaces()
-		if err != nil {
-			return nil, err
-		}
-		names = auto[:min(1, len(auto))]
-	}
-	if len(names) == 0 {
-		return nil, failf(ExitInterface, "no interface has a default route: name the links with --path; there are %s", interfaceList())
-	}
-	return names, nil
-}
-
-func unknownInterface(name string, err error) error {
-	if _, ok := errors.AsType[netlink.LinkNotFoundError](err); ok {
-		return failf(ExitInterface, "--path: %q: no such interface; there are %s", name, interfaceList())
-	}
-	return fmt.Errorf("interface %s: %w", name, err)
-}
-
-func interfaceList() string {
-	links, err := netlink.LinkList()
-	if err != nil {
-		return "(" + err.Error() + ")"
-	}
-	var names []string
-	for _, l := range links {
-		if l.Attrs().Flags&net.FlagLoopback == 0 {
-			names = append(names, l.Attrs().Name)
-		}
-	}
-	if len(names) == 0 {
-		return "none but loopback"
-	}
-	return strings.Join(names, ", ")
-}
-
-// defaultInterfaces lists the interfaces with a default route in the main table,
-// lowest metric first, IPv4 before IPv6; not the tunnel itself.
-func (h *host) defaultInterfaces() ([]string, error) {
-	var names []string
-	for _, family := range families {
-		routes, err := routesOf(family, 0, unix.RT_TABLE_MAIN)
-		if err != nil {
-			return nil, err
-		}
-		slices.SortStableFunc(routes, func(a, b netlink.Route) int { return a.Priority - b.Priority })
-		for _, r := range routes {
-			if prefixOf(r.Dst, family).Bits() != 0 || r.Type != unix.RTN_UNICAST {
-				continue
-			}
-			link, err := netlink.LinkByIndex(r.LinkIndex)
-			if err != nil {
-				continue // gone meanwhile, or a route with several next hops
-			}
-			if n := link.Attrs().Name; n != h.tunName && !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-	}
-	return names, nil
-}
 
 // routesOf lists the routes of a table (0: all tables) through a link (0: any).
 func routesOf(family, link, table int) ([]netlink.Route, error) {

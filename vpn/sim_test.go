@@ -107,12 +107,18 @@ func (h *simHost) close() error {
 }
 
 func (h *simHost) interfaces(wanted []string) ([]string, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, w := range wanted {
-		if !h.addrs[w].IsValid() {
+		if !isPattern(w) && !h.addrs[w].IsValid() {
 			return nil, failf(ExitInterface, "no interface %s", w)
 		}
 	}
-	return wanted, nil
+	names := selectInterfaces(wanted, slices.Sorted(maps.Keys(h.addrs)))
+	if len(names) == 0 {
+		return nil, failf(ExitInterface, "no interface")
+	}
+	return names, nil
 }
 
 func (h *simHost) lookup(context.Context, string) ([]netip.Addr, error) {

@@ -40,7 +40,8 @@ type system interface {
 // again where the kernel lost it, so the calls can be repeated at any time.
 type clientSystem interface {
 	system
-	// interfaces turns what --path names into the interfaces that exist.
+	// interfaces turns what --path names into the interfaces that exist; an error, if
+	// there are none.
 	interfaces(wanted []string) ([]string, error)
 	// lookup resolves a host name.
 	lookup(ctx context.Context, host string) ([]netip.Addr, error)
@@ -59,8 +60,8 @@ type clientSystem interface {
 	// linkIndex numbers an interface; one that is deleted and made again has another
 	// number. 0: there is none just now.
 	linkIndex(iface string) int
-	// changed receives a value some time after interfaces, addresses, routes or rules
-	// have changed.
+	// changed receives a value when interfaces, addresses, routes or rules have
+	// changed, and another one when the changes have ended.
 	changed() <-chan struct{}
 }
 

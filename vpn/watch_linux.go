@@ -13,11 +13,13 @@ import (
 )
 
 const (
-	// settleTime is how long changes must have ended before they are told: an interface
-	// that comes up gets its addresses and routes one by one.
-	settleTime = 200 * time.Millisecond
-	// maxSettleTime bounds the wait where changes do not end.
-	maxSettleTime = time.Second
+	// settleTime is how long changes must have ended before the last of them is told: an
+	// interface that comes up gets its addresses and routes one by one. The first is
+	// told at once, so that the loss of an address is known without delay.
+	settleTime = 20 * time.Millisecond
+	// maxSettleTime bounds the wait where changes do not end. To compare everything
+	// takes some milliseconds.
+	maxSettleTime = 500 * time.Millisecond
 )
 
 // watchedGroups are links, addresses, routes and rules of both IP versions.
@@ -85,7 +87,7 @@ func (w *watcher) receive() {
 	}
 }
 
-// run tells of events when they have settled.
+// run tells of the first event, and of those that follow when they have settled.
 func (w *watcher) run() {
 	settled := time.NewTimer(settleTime)
 	defer settled.Stop()
@@ -98,6 +100,7 @@ func (w *watcher) run() {
 			now := time.Now()
 			if first.IsZero() {
 				first = now
+				notify(w.changed)
 			}
 			settled.Reset(max(0, min(settleTime, first.Add(maxSettleTime).Sub(now))))
 		case <-settled.C:

@@ -14,15 +14,22 @@ import (
 	"github.com/mqvpn/mqvpn/tun/tuntest"
 )
 
-// TestWatchStorm: changes that do not end are told all the same.
+// TestWatchStorm: the first change is told at once, changes that do not end are told
+// all the same, and so is the last one.
 func TestWatchStorm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &watcher{changed: make(chan struct{}, 1), events: make(chan struct{}, 1), done: make(chan struct{})}
 		go w.run()
 		defer close(w.done)
 		<-w.changed // of the start
+		start := time.Now()
+		notify(w.events)
+		<-w.changed
+		if d := time.Since(start); d != 0 {
+			t.Errorf("the first change was told after %v", d)
+		}
 		told := 0
-		for range 100 {
+		for time.Since(start) < 10*time.Second {
 			time.Sleep(settleTime / 2)
 			notify(w.events)
 			select {
@@ -31,8 +38,12 @@ func TestWatchStorm(t *testing.T) {
 			default:
 			}
 		}
-		if told < 9 || told > 10 {
+		if most := int(2 * 10 * time.Second / maxSettleTime); told < most/2-1 || told > most {
 			t.Errorf("told %d times in 10 s", told)
+		}
+		select {
+		case <-w.changed:
+		default:
 		}
 		time.Sleep(settleTime)
 		synctest.Wait()
