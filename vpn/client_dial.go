@@ -223,10 +223,15 @@ func (c *client) quicConfig(host string) *quic.Config {
 }
 
 func schedulerMaker(name string) func() sched.Scheduler {
-	if name == "minrtt" {
-		return func() sched.Scheduler { return sched.NewMinRTT() }
+	switch name {
+	case "minrtt":
+		return sched.NewMinRTT
+	case "wlb_udp_pin":
+		return sched.NewWLBUDPPin
+	case "backup":
+		return sched.NewBackup
 	}
-	return func() sched.Scheduler { return sched.NewWLB() }
+	return sched.NewWLB
 }
 
 // openSession asks the server for a tunnel and waits until it can carry packets.

@@ -60,7 +60,7 @@ type Config struct {
 	MTU      int // bytes, minMTU to maxMTU; 0: automatic
 	LogLevel slog.Level
 	AuthKey  string // the client's key; on a server a key that anyone may share
-	// Scheduler is "wlb" or "minrtt".
+	// Scheduler is "wlb", "minrtt", "wlb_udp_pin" or "backup".
 	Scheduler string
 	// Control is the path of the control socket; "": chosen from TunName, "off": none.
 	Control string

@@ -163,7 +163,7 @@ func TestConfigMessages(t *testing.T) {
 		{ModeClient, "", append(client, "--pin", "ab"), []string{"--pin", "64 hexadecimal digits"}},
 		{ModeClient, "", append(client, "--pin", pinHex, "--insecure"), []string{"--pin", "--insecure"}},
 		{ModeClient, "", append(client, "-p", "eth0", "-p", "eth0"), []string{"--path", "eth0", "twice"}},
-		{ModeClient, "", append(client, "--scheduler", "rr"), []string{"--scheduler", `"rr"`, "wlb or minrtt"}},
+		{ModeClient, "", append(client, "--scheduler", "rr"), []string{"--scheduler", `"rr"`, "wlb, minrtt, wlb_udp_pin or backup"}},
 		{ModeClient, "", append(client, "--reconnect-interval", "0"), []string{"--reconnect-interval", "0.1 to 3600"}},
 		{ModeClient, "", append(client, "-t", "much-too-long-a-name"), []string{"--tun-name", "15"}},
 		{ModeClient, "", append(client, "-L", "loud"), []string{"--log-level", "debug, info"}},

@@ -84,7 +84,7 @@ var options = []*option{
 	{flag: "path", short: "p", section: "Multipath", key: "Path", json: "paths", sides: clientSide, arg: "IFACE", list: true,
 		usage: "network interface to use; repeat for more; auto: each that has a default route, now or later; wl*: of these the ones that match; !docker*: not these (default: that of the default route)",
 		reset: func(c *Config) { c.Paths = nil }, set: setPaths},
-	{flag: "scheduler", short: "S", section: "Multipath", key: "Scheduler", json: "scheduler", sides: bothSides, arg: "wlb|minrtt",
+	{flag: "scheduler", short: "S", section: "Multipath", key: "Scheduler", json: "scheduler", sides: bothSides, arg: "wlb|minrtt|wlb_udp_pin|backup",
 		usage: "how packets are spread over the paths (default wlb)", set: setScheduler},
 	{flag: "control", section: "Control", key: "Listen", json: "control_listen", sides: bothSides, arg: "PATH",
 		usage: "unix socket for \"status\"; off: none (default /run/mqvpn/TUNNAME.sock)",
@@ -302,8 +302,10 @@ func setPaths(c *Config, v string) error {
 }
 
 func setScheduler(c *Config, v string) error {
-	if v != "wlb" && v != "minrtt" {
-		return errors.New("want wlb or minrtt")
+	switch v {
+	case "wlb", "minrtt", "wlb_udp_pin", "backup":
+	default:
+		return errors.New("want wlb, minrtt, wlb_udp_pin or backup")
 	}
 	c.Scheduler = v
 	return nil

@@ -11,6 +11,12 @@ type minRTT struct{}
 // that has room, whatever the work.
 func NewMinRTT() Scheduler { return minRTT{} }
 
+// NewBackup returns the scheduler that leaves standby paths (the peer's, and those of
+// PriorityBackup and PrioritySecondary) alone as long as a better one is usable, and
+// returns to that at once. All schedulers do; this one has no other aim, and fills the
+// path of the lowest RTT first.
+func NewBackup() Scheduler { return minRTT{} }
+
 func (minRTT) Pick(_ time.Duration, _ Work, paths []Path) (first, second int) {
 	return fastest(paths, bestTier(paths)), -1
 }

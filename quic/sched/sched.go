@@ -63,6 +63,7 @@ const (
 	PriorityPrimary Priority = iota
 	PrioritySecondary
 	PriorityBackup
+	PriorityNever // does not carry datagrams; absent from the views
 )
 
 // Path is a snapshot of one path, taken by the core before each Pick. Paths that

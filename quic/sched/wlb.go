@@ -25,6 +25,8 @@ const (
 // to (wlb_pin.go); any other one goes to the path with the most deficit left among
 // those where it arrives early enough.
 type wlb struct {
+	pinUDP bool
+
 	known []wlbPath // in the order of appearance
 	view  []int     // indices in known of the paths of the last Pick
 
@@ -41,6 +43,9 @@ type wlb struct {
 	flows       flowTable
 	period      uint32 // counts the periods of pin statistics
 	periodStart time.Duration
+	eagerFrom   time.Duration // a path came, and flows move to it until eagerUntil
+	eagerUntil  time.Duration
+	moves       uint64 // of flows from a path that they could have stayed on
 }
 
 // wlbPath is what wlb knows of a path besides its view.
@@ -50,9 +55,10 @@ type wlbPath struct {
 	life uint32
 
 	// Set when a round begins.
-	perByte  float64 // nanoseconds that the path takes for a byte
+	rate     float64 // bytes/s that the path carries
+	perByte  float64 // nanoseconds that it takes for a byte
 	weight   float64 // bytes/s that are worth using
-	promise  float64 // weight for new flows: an unproven path has credit
+	promise  float64 // weight for pinned flows: an unproven path has credit
 	share    float64 // bytes dealt
 	perShare float64 // 1/share
 	deficit  float64 // bytes left of the share; negative when overdrawn
@@ -61,16 +67,22 @@ type wlbPath struct {
 	tier    tier
 	arrival time.Duration // what arrivesIn says
 
-	pins pinStats
+	lossySince time.Duration // 0: it is not
+
+	trial trial
+	pins  pinStats
 }
 
 // NewWLB returns the scheduler that balances the load by live estimates of what
 // the paths carry, and keeps each TCP flow on one path as long as that is good.
 func NewWLB() Scheduler { return &wlb{chosen: -1} }
 
+// NewWLBUDPPin is NewWLB, except that the flows of UDP are kept on one path, too.
+func NewWLBUDPPin() Scheduler { return &wlb{chosen: -1, pinUDP: true} }
+
 func (s *wlb) Pick(now time.Duration, w Work, paths []Path) (first, second int) {
 	s.flow, s.chosen = nil, -1
-	t := s.survey(paths)
+	t := s.survey(now, paths)
 	i := -1
 	switch {
 	case t == tierNone:
@@ -84,7 +96,7 @@ func (s *wlb) Pick(now time.Duration, w Work, paths []Path) (first, second int) 
 		if now-s.periodStart >= period {
 			s.nextPeriod(now)
 		}
-		if w.Class == ClassTCP && w.Flow != 0 {
+		if w.Flow != 0 && (w.Class == ClassTCP || s.pinUDP && w.Class == ClassUDP) {
 			i = s.pickPinned(now, &w, paths, t)
 		} else {
 			i = s.pickAny(now, &w, paths, t)
@@ -105,9 +117,13 @@ func (s *wlb) Sent(now time.Duration, w Work, _, n int) {
 	p.deficit -= float64(n)
 	if f := s.flow; f != nil && f.key == w.Flow {
 		f.used = now
-		f.bytes += n
 		f.arrival = max(f.arrival, s.arrival)
 		p.pins.bytes += n
+		before := f.bytes
+		f.bytes += n
+		if big := p.bigFlow(); before < big && f.bytes >= big {
+			p.pins.big++
+		}
 	}
 }
 
@@ -118,7 +134,7 @@ func (s *wlb) Event(_ time.Duration, id uint32, e Event) {
 		switch {
 		case p.id != id || e == EventPathUp:
 		case e == EventPathDown:
-			*p = wlbPath{id: id, life: p.life + 1}
+			*p = wlbPath{id: id, life: p.life + 1, tier: tierNone, trial: trial{was: p.remembered()}}
 		case e == EventPathGone:
 			s.known = append(s.known[:i], s.known[i+1:]...)
 			s.view, s.chosen = s.view[:0], -1
@@ -133,7 +149,7 @@ func (s *wlb) at(i int) *wlbPath { return &s.known[s.view[i]] }
 // survey makes view fit paths, and returns the best tier among them. A path may be
 // absent from some views only, because it is too small for the work, so what is
 // known of it stays.
-func (s *wlb) survey(paths []Path) (best tier) {
+func (s *wlb) survey(now time.Duration, paths []Path) (best tier) {
 	fits := len(s.view) == len(paths)
 	for i := 0; fits && i < len(paths); i++ {
 		fits = s.at(i).id == paths[i].ID
@@ -145,12 +161,28 @@ func (s *wlb) survey(paths []Path) (best tier) {
 		}
 	}
 	best = tierNone
+	came := false
 	for i := range paths {
-		p := s.at(i)
-		p.tier = tierOf(&paths[i])
-		best = min(best, p.tier)
+		p, t := s.at(i), tierOf(&paths[i])
+		came = came || t < p.tier && t != tierNone
+		p.tier = t
+		if paths[i].Blocked == BlockedCwnd {
+			p.trial.blocked = true
+		}
+		best = min(best, t)
+	}
+	if came {
+		s.pathsCame(now, paths)
 	}
 	return best
+}
+
+// pathsCame is called when a path can be used, or is not in doubt any more.
+func (s *wlb) pathsCame(now time.Duration, paths []Path) {
+	s.redeal = true
+	if len(paths) > 1 {
+		s.eagerFrom, s.eagerUntil = now, now+eagerTime
+	}
 }
 
 // lookup returns the index in known of path id, which it adds if it is new.
@@ -160,7 +192,7 @@ func (s *wlb) lookup(id uint32) int {
 			return i
 		}
 	}
-	s.known = append(s.known, wlbPath{id: id})
+	s.known = append(s.known, wlbPath{id: id, tier: tierNone})
 	s.redeal = true
 	return len(s.known) - 1
 }
@@ -197,32 +229,30 @@ func (s *wlb) deal(now time.Duration, paths []Path, t tier) {
 			roundTime = min(roundTime, srtt(v))
 		}
 	}
-	var sum, proven float64
-	nProven := 0
+	var sum float64
+	var warm known
 	for i := range paths {
 		p, v := s.at(i), &paths[i]
-		var rate float64
-		rate, p.weight = estimate(v)
-		p.perByte = 1e9 / rate
+		p.rate, p.weight = estimate(v)
+		p.perByte = 1e9 / p.rate
 		p.share = 0
+		switch {
+		case v.Loss < lossyPath:
+			p.lossySince = 0
+		case p.lossySince == 0:
+			p.lossySince = now
+		}
+		p.checkTrial(now, v)
 		if p.tier != t || poor(v) && !allPoor {
 			continue
 		}
 		p.share = p.weight
 		sum += p.weight
-		if v.Rate > 0 {
-			proven += p.weight
-			nProven++
-		}
+		warm.add(p, v)
 	}
 	for i := range paths {
-		p, v := s.at(i), &paths[i]
-		p.promise = p.weight
-		if v.Rate == 0 && nProven > 0 {
-			// Without this no flow would go to a new path beside a warm one, and
-			// without flows it could never prove what it carries.
-			p.promise = max(p.weight, proven/float64(nProven))
-		}
+		p := s.at(i)
+		p.promise = warm.promise(p, &paths[i])
 		p.perShare = 0
 		if p.share > 0 {
 			p.share = max(roundPackets*p.share/sum, 1) * packetBytes

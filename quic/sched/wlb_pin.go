@@ -6,27 +6,39 @@ import "time"
 
 const (
 	// period is the interval at which the use of the paths by pinned flows is measured.
-	period = time.Second
+	period = 500 * time.Millisecond
 
 	// A pinned flow moves to a path where it expects that many times the rate it can
-	// have here: the smaller gain suffices when no packet is overtaken. With less,
-	// the noise of the estimates would make flows swing between paths.
+	// have here: the smaller gain suffices when no packet is overtaken, or when the path
+	// has just come. With less, the noise of the estimates would make flows swing between
+	// paths.
 	gainAtGap  = 1.25
 	gainAtOnce = 2.0
 	// settleTime is for how long a flow stays on its path at least, if moving it
-	// reorders packets.
-	settleTime = time.Second
+	// reorders packets, and gapSettleTime if not.
+	settleTime    = time.Second
+	gapSettleTime = 250 * time.Millisecond
+	// eagerTime is for how long after a path came large flows move to it without
+	// waiting for a gap: the use of the paths is measured twice in that time.
+	eagerTime = 1500 * time.Millisecond
 	// lossyPath is the loss from which on a flow moves to a path with less than half
-	// of it, if it is not slower there.
+	// of it, if it is not slower there; lossyFor is for how long it must have lasted. A
+	// slow start that ends in a full queue loses more than that for some round trips.
 	lossyPath = 0.02
+	lossyFor  = time.Second
+	// fullFor is for how long a path counts as overloaded that was full, at least.
+	fullFor = 250 * time.Millisecond
+	// bigPart is which part of what a path carries a flow must use to count as large.
+	bigPart = 1.0 / 256
 )
 
 // pinStats is how pinned flows use a path, in this period and the one before.
 type pinStats struct {
 	bytes               int     // sent in this period
 	used                float64 // bytes/s in the period before
-	active, wasActive   int     // flows that sent
+	big, wasBig         int     // large flows
 	arrived, wasArrived int     // flows pinned, whose use is not measured yet
+	left                bool    // flows went elsewhere in this period
 }
 
 // nextPeriod begins a new period, and forgets some idle flows.
@@ -34,8 +46,15 @@ func (s *wlb) nextPeriod(now time.Duration) {
 	elapsed := (now - s.periodStart).Seconds()
 	for i := range s.known {
 		p := &s.known[i].pins
-		p.used, p.bytes = float64(p.bytes)/elapsed, 0
-		p.wasActive, p.active = p.active, 0
+		measured := float64(p.bytes) / elapsed
+		switch { // flows that moved count as if they had in the beginning
+		case p.left:
+			measured = min(measured, p.used)
+		case p.arrived > 0:
+			measured = max(measured, p.used)
+		}
+		p.used, p.bytes, p.left = measured, 0, false
+		p.wasBig, p.big = p.big, 0
 		p.wasArrived, p.arrived = p.arrived, 0
 	}
 	s.period++
@@ -43,20 +62,35 @@ func (s *wlb) nextPeriod(now time.Duration) {
 	s.flows.sweep(now)
 }
 
-// expected is the rate in bytes/s that one more flow can hope for on p: what the
-// flows there leave, shared with those that came too lately to be measured, or a
-// fair share if that is more.
+// bigFlow is how many bytes a large flow sends on p in a period.
+func (p *wlbPath) bigFlow() int { return int(p.weight * bigPart * period.Seconds()) }
+
+// sharers is how many large flows are on p, or may turn out to be.
+func (p *wlbPath) sharers() int {
+	return max(p.pins.big, p.pins.wasBig, p.pins.arrived+p.pins.wasArrived)
+}
+
+// expected is the rate in bytes/s that one more flow can hope for on p: a fair share,
+// or what the flows there leave, shared with those that came too lately to be
+// measured. How much an unproven path has to leave is not known.
 func (p *wlbPath) expected() float64 {
-	st := &p.pins
-	residual := p.promise/float64(st.arrived+st.wasArrived+1) - st.used
-	return max(residual, p.promise/float64(max(st.active, st.wasActive)+1))
+	fair := p.promise / float64(p.sharers()+1)
+	if !p.trial.proven {
+		return fair
+	}
+	return max(fair, p.promise/float64(p.pins.arrived+p.pins.wasArrived+1)-p.pins.used)
 }
 
 // expectedHere is the same for a flow on p that uses own bytes/s.
 func (p *wlbPath) expectedHere(own float64) float64 {
-	st := &p.pins
-	residual := p.promise/float64(max(st.arrived+st.wasArrived, 1)) - max(st.used-own, 0)
-	return max(residual, p.promise/float64(max(st.active, st.wasActive, 1)))
+	fair := p.promise / float64(max(p.sharers(), 1))
+	return max(fair, p.promise/float64(max(p.pins.arrived+p.pins.wasArrived, 1))-max(p.pins.used-own, 0))
+}
+
+// oneWay is arrivesIn for a path that the flows themselves fill: what the round trip
+// is longer than the shortest one is the queue in front of the packet.
+func (s *wlb) oneWay(i int, v *Path) time.Duration {
+	return s.arrivesIn(i, v) + max(v.SRTT-v.MinRTT, 0)/2
 }
 
 // pickPinned places a packet of a flow that stays on its path.
@@ -74,9 +108,9 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 	} else {
 		newPeriod := f.period != s.period
 		if newPeriod {
-			s.enterPeriod(f, s.at(i))
+			s.enterPeriod(f)
 		}
-		if newPeriod || now >= f.arrival {
+		if newPeriod || now >= f.arrival || now < s.eagerUntil && f.pinned < s.eagerFrom {
 			i = s.reconsider(now, f, i, paths, t)
 		}
 	}
@@ -85,7 +119,7 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 			return -1
 		}
 	}
-	s.flow, s.arrival = f, now+s.arrivesIn(i, &paths[i])
+	s.flow, s.arrival = f, now+s.oneWay(i, &paths[i])
 	return i
 }
 
@@ -109,19 +143,46 @@ func (s *wlb) pathOf(f *flow, paths []Path, t tier) int {
 // pin puts f on p.
 func (s *wlb) pin(now time.Duration, f *flow, p *wlbPath) {
 	f.path, f.life, f.pinned = p.id, p.life, now
-	f.period, f.rate = s.period, 0
-	p.pins.active++
+	f.period, f.rate, f.bytes = s.period, 0, 0
 	p.pins.arrived++
 }
 
-// enterPeriod counts f, which is on p, in the new period.
-func (s *wlb) enterPeriod(f *flow, p *wlbPath) {
+// enterPeriod begins a new period for f.
+func (s *wlb) enterPeriod(f *flow) {
 	f.rate = 0
 	if s.period-f.period == 1 {
 		f.rate = float64(f.bytes) / period.Seconds()
 	}
 	f.period, f.bytes = s.period, 0
-	p.pins.active++
+}
+
+// fills says that f takes more to q, which has come back and is not full, than p loses:
+// a window that only made a queue on p is not missed there. begins is the rate in bytes/s
+// that the window of f makes on q.
+func (p *wlbPath) fills(q *wlbPath, f *flow, v *Path, begins float64) bool {
+	room := q.trial.was - q.pins.used
+	stretch := float64(v.SRTT) / float64(max(v.MinRTT, 1)) // without the queue
+	loss := min(p.pins.used*stretch, p.rate) - min(max(p.pins.used-f.rate, 0)*stretch, p.rate)
+	return min(begins, room) > loss
+}
+
+// move puts f from p to q, where it begins with a rate in bytes/s.
+func (s *wlb) move(now time.Duration, f *flow, p, q *wlbPath, begins float64) {
+	rate, bytes := f.rate, f.bytes
+	big := p.bigFlow()
+	s.pin(now, f, q)
+	f.rate = rate
+	p.pins.used -= min(rate, p.pins.used)
+	p.pins.left = true
+	q.pins.used += begins
+	if rate*period.Seconds() >= float64(big) {
+		p.pins.wasBig = max(p.pins.wasBig-1, 0)
+		q.pins.wasBig++
+	}
+	if bytes >= big {
+		p.pins.big = max(p.pins.big-1, 0)
+	}
+	s.moves++
 }
 
 // bestForFlow returns the index of the path, other than except, on which a flow
@@ -150,36 +211,57 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, paths []Path, t tier
 		return i
 	}
 	p, q := s.at(i), s.at(j)
-	need := gainAtGap
-	if now+s.arrivesIn(j, &paths[j]) < f.arrival {
-		if now-f.pinned < settleTime {
-			return i
-		}
-		need = gainAtOnce
+	need, settled := gainAtGap, gapSettleTime
+	gap := now+s.oneWay(j, &paths[j]) >= f.arrival
+	large := f.rate*period.Seconds() >= float64(p.bigFlow())
+	eager := large && now < s.eagerUntil && f.pinned < s.eagerFrom
+	switch {
+	case eager:
+		settled = 0
+	case gap:
+	case large:
+		need, settled = gainAtOnce, settleTime
+	default:
+		return i // what is small moves at gaps only, of which it has some
 	}
-	if paths[i].Loss >= lossyPath && paths[j].Loss < paths[i].Loss/2 {
-		need = 1
-	}
-	if q.expected() < need*p.expectedHere(f.rate) {
+	if now-f.pinned < settled {
 		return i
 	}
-	p.pins.active--
-	s.pin(now, f, q)
+	rtt := srtt(&paths[j])
+	if eager && paths[j].MinRTT > 0 {
+		rtt = paths[j].MinRTT // there is no queue yet
+	}
+	begins := min(f.rate*float64(srtt(&paths[i]))/float64(rtt), q.promise)
+	switch {
+	case p.lossySince != 0 && now-p.lossySince >= lossyFor && paths[j].Loss < paths[i].Loss/2:
+		if q.expected() < p.expectedHere(f.rate) {
+			return i
+		}
+	case now-p.trial.full > max(fullFor, 2*srtt(&paths[i])):
+		return i // the flows on it are limited by something else
+	case !q.trial.proven && q.trial.was == 0 && p.sharers() < 2 && q.expected() < gainAtOnce*p.expectedHere(f.rate):
+		return i // a path is tried by flows that others replace
+	case eager && p.fills(q, f, &paths[i], begins):
+	case q.expected() < need*p.expectedHere(f.rate):
+		return i
+	}
+	s.move(now, f, p, q, begins)
 	return j
 }
 
 // spill returns the index of the path that takes a packet while path i, where f is
-// pinned, is blocked, -1 to wait. It must arrive neither later than by waiting nor
-// before those that were sent already.
+// pinned, is blocked, -1 to wait. It must arrive neither before those that were sent
+// already nor later than if it waited, or those behind it would overtake it.
 func (s *wlb) spill(now time.Duration, f *flow, i int, w *Work, paths []Path, t tier) int {
 	best := -1
-	soonest := s.waitFor(i, w) + s.arrivesIn(i, &paths[i])
+	soonest := time.Duration(float64(w.Size)*s.at(i).perByte) + s.oneWay(i, &paths[i])
 	for j := range paths {
 		v := &paths[j]
-		if v.Blocked != NotBlocked || s.at(j).tier != t || s.at(j).share == 0 {
+		if v.Blocked != NotBlocked || s.at(j).tier != t || s.at(j).share == 0 ||
+			v.RTTVar+paths[i].RTTVar > soonest/8 { // who knows
 			continue
 		}
-		if a := s.arrivesIn(j, v); a <= soonest && now+a >= f.arrival {
+		if a := s.oneWay(j, v); a <= soonest && now+a >= f.arrival {
 			best, soonest = j, a
 		}
 	}

@@ -139,9 +139,22 @@ func pathOfFlow(s Scheduler, now time.Duration, w Work, paths []Path) int {
 	return i
 }
 
-func TestWLBPinsFlows(t *testing.T) {
+// warmWLB returns a scheduler that knows what the paths carry: they were full.
+func warmWLB(paths []Path) Scheduler {
 	s := NewWLB()
+	full := make([]Path, len(paths))
+	for i := range paths {
+		full[i] = blocked(paths[i])
+	}
+	for now := time.Duration(1); now < time.Second; now += 10 * ms {
+		s.Pick(now, udp, full)
+	}
+	return s
+}
+
+func TestWLBPinsFlows(t *testing.T) {
 	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 50*ms, 50*mbit)}
+	s := warmWLB(paths)
 	pins := map[uint64]int{}
 	counts := [2]int{}
 	for flow := range uint64(8) {
@@ -162,9 +175,29 @@ func TestWLBPinsFlows(t *testing.T) {
 	}
 }
 
+// TestWLBUDPPin keeps each flow of UDP where it was put first.
+func TestWLBUDPPin(t *testing.T) {
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}
+	s := NewWLBUDPPin()
+	counts := [2]int{}
+	for flow := range uint64(8) {
+		w := udp
+		w.Flow = flow + 1
+		got := place(s, time.Second, w, 100, paths)
+		if got[0] > 0 && got[1] > 0 {
+			t.Errorf("flow %d on both paths: %v", flow, got)
+		}
+		counts[0] += got[0]
+		counts[1] += got[1]
+	}
+	if counts[0] == 0 || counts[1] == 0 {
+		t.Errorf("packets %v of 8 flows", counts)
+	}
+}
+
 func TestWLBPinsByWeight(t *testing.T) {
-	s := NewWLB()
 	paths := []Path{path(0, 20*ms, 90*mbit), path(1, 20*ms, 30*mbit)}
+	s := warmWLB(paths)
 	counts := [2]int{}
 	for flow := range uint64(16) {
 		counts[pathOfFlow(s, time.Second, tcp(flow+1), paths)]++
@@ -175,11 +208,13 @@ func TestWLBPinsByWeight(t *testing.T) {
 }
 
 func TestWLBPinsFollowFailure(t *testing.T) {
-	s := NewWLB()
+	// Path 1 has a queue when it is alone.
 	both := []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}
+	alone := with(both[1], func(p *Path) { p.SRTT = 35 * ms })
+	s := warmWLB(both)
 	now := time.Second
 	send := func(flow uint64, paths []Path) uint32 {
-		now += time.Millisecond
+		now += 224 * time.Microsecond
 		i := pathOfFlow(s, now, tcp(flow), paths)
 		if i < 0 {
 			t.Fatalf("flow %d waits", flow)
@@ -191,19 +226,19 @@ func TestWLBPinsFollowFailure(t *testing.T) {
 		first[flow] = send(flow+1, both)
 	}
 	// Path 0 is suspect, then absent.
-	for _, views := range [][]Path{{suspect(both[0]), both[1]}, {both[1]}} {
-		for flow := range uint64(6) {
-			if got := send(flow+1, views); got != 1 {
-				t.Errorf("flow %d on path %d", flow, got)
+	for _, views := range [][]Path{{suspect(both[0]), both[1]}, {alone}} {
+		for n := range uint64(10_000) {
+			if got := send(n%6+1, views); got != 1 {
+				t.Errorf("flow %d on path %d", n%6, got)
 			}
 		}
+		s.Event(now, 0, EventPathDown)
 	}
-	s.Event(now, 0, EventPathDown)
 	// The pins to it are void when it comes back, and the flows use it again.
 	s.Event(now, 0, EventPathUp)
-	for range 3000 {
+	for range 100 {
 		for flow := range uint64(6) {
-			send(flow+1, both)
+			send(flow+1, []Path{both[0], alone})
 		}
 	}
 	counts := map[uint32]int{}
@@ -211,7 +246,7 @@ func TestWLBPinsFollowFailure(t *testing.T) {
 		counts[send(flow+1, both)]++
 	}
 	if counts[0] < 2 || counts[1] < 2 {
-		t.Errorf("flows %v some seconds after the path came back", counts)
+		t.Errorf("flows %v 150 ms after the path came back", counts)
 	}
 	s.Event(now, 1, EventPathGone)
 	if got := send(1, both[:1]); got != 0 {
@@ -229,7 +264,7 @@ func TestWLBPinsEndWithPath(t *testing.T) {
 	s.Event(time.Second, 0, EventPathDown)
 	s.Event(time.Second, 0, EventPathUp)
 	// Too small a difference to move a flow, but it is not pinned any more.
-	a.Rate = 45 * mbit
+	b.Rate, b.Cwnd = 55*mbit, b.Cwnd*2
 	if got := pathOfFlow(s, time.Second+ms, tcp(1), []Path{a, b}); got != 1 {
 		t.Errorf("the flow returned to path %d", got)
 	}
@@ -256,9 +291,9 @@ func TestWLBSpill(t *testing.T) {
 		{"not to a slower one", []step{
 			{0, []Path{a, slow}, 0, 0},
 			{ms, []Path{blocked(a), slow}, 0, -1}}},
-		{"to a slower one if waiting takes longer", []step{
+		{"not to a slower one, however long it has waited: those behind it would overtake", []step{
 			{0, []Path{a, slow}, 0, 0},
-			{20 * ms, []Path{blocked(a), slow}, 20 * ms, 1}}},
+			{20 * ms, []Path{blocked(a), slow}, 200 * ms, -1}}},
 		{"not where it overtakes", []step{
 			{0, []Path{path(0, 50*ms, 50*mbit), fast}, 0, 0},
 			{ms, []Path{blocked(path(0, 50*ms, 50*mbit)), fast}, 0, -1},
@@ -272,7 +307,7 @@ func TestWLBSpill(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := NewWLB()
+			s := warmWLB(tt.steps[0].paths)
 			for i, st := range tt.steps {
 				w := tcp(1)
 				w.Age = st.age
@@ -292,9 +327,12 @@ func TestWLBMovesElephants(t *testing.T) {
 	moves, last := 0, map[uint64]int{}
 	for n := range 60_000 {
 		now := time.Second + time.Duration(n)*224*time.Microsecond // 50 Mbit/s in all
-		views := paths
+		views := []Path{paths[0], paths[1]}
+		if last[1] == last[2] {
+			views[last[1]].SRTT = 35 * ms // a queue
+		}
 		if n < 10_000 {
-			views = paths[:1]
+			views = views[:1]
 		}
 		flow := uint64(n%2) + 1
 		i := pathOfFlow(s, now, tcp(flow), views)
@@ -377,7 +415,7 @@ func TestWLBFillsLinks(t *testing.T) {
 	}{
 		{"8 TCP, RTT 20 and 50", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 8, 0, 98 * mbit},
 		{"8 TCP, 300 and 80 Mbit/s", []link{{rate: 300 * mbit, rtt: 20 * ms}, {rate: 80 * mbit, rtt: 60 * ms}}, 8, 0, 370 * mbit},
-		{"2 TCP", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 2, 0, 98 * mbit},
+		{"2 TCP", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 2, 0, 94 * mbit},
 		{"1 TCP, equal links", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 20 * ms}}, 1, 0, 98 * mbit},
 		{"1 TCP, a bad second link", []link{{rate: 100 * mbit, rtt: 20 * ms}, {rate: 2 * mbit, rtt: 200 * ms}}, 1, 0, 97 * mbit},
 		{"UDP, RTT 20 and 50", []link{{rate: 50 * mbit, rtt: 20 * ms}, {rate: 50 * mbit, rtt: 50 * ms}}, 0, 90 * mbit, 89 * mbit},

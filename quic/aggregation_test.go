@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+// Bulk TCP through the tunnel over two links: what it gets of them, and how soon.
+
+// queued returns a link of rate Mbit/s and the given RTT, with a queue of 50 ms.
+func queued(rate float64, rtt time.Duration) quictest.LinkConfig {
+	return quictest.LinkConfig{Rate: int64(rate * 1e6), Delay: rtt / 2, QueueBytes: max(int(rate*1e6/8*0.05), 15_000)}
+}
+
+// rates samples the links to the server every interval for d, in Mbit/s.
+func (n *testNet) rates(interval, d time.Duration) (r [][2]float64) {
+	var last [2]uint64
+	for i := range 2 {
+		last[i] = n.up[i].Stats().Bytes
+	}
+	for range int(d / interval) {
+		time.Sleep(interval)
+		var row [2]float64
+		for i := range 2 {
+			b := n.up[i].Stats().Bytes
+			row[i], last[i] = float64(b-last[i])*8/1e6/interval.Seconds(), b
+		}
+		r = append(r, row)
+	}
+	return r
+}
+
+// withMoves makes the client's scheduler tell where it puts the flows.
+func withMoves(r *recorder) func(client, _ *Config) {
+	return func(client, _ *Config) {
+		client.NewScheduler = func() sched.Scheduler {
+			r.Scheduler = sched.NewWLB()
+			return r
+		}
+	}
+}
+
+// TestReturnedLinkIsUsed: a link is silent for a while, and its flows go to the other
+// one, to which TCP fits itself. Within a second after the repair the link carries what
+// it did before, and after that the flows stay where they are.
+func TestReturnedLinkIsUsed(t *testing.T) {
+	links := [2]quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}
+	for cut := range 2 {
+		for _, silent := range []time.Duration{time.Second, 3 * time.Second, 3300 * time.Millisecond} {
+			t.Run(fmt.Sprintf("link %d for %v", cut, silent), func(t *testing.T) {
+				var moves recorder
+				simulate(t, links, withMoves(&moves), func(n *testNet) {
+					client, server := n.connect(t)
+					n.addPath(t, client, server)
+					if err := client.WaitMTU(context.Background()); err != nil {
+						t.Fatal(err)
+					}
+					it := startInnerTCP(client, server, 4)
+					defer it.close()
+					time.Sleep(8 * time.Second)
+					before := n.rates(2*time.Second, 2*time.Second)[0]
+					n.blackhole(cut, silent)
+					time.Sleep(900 * time.Millisecond)
+					back := n.rates(200*time.Millisecond, 200*time.Millisecond)[0]
+					time.Sleep(time.Second)
+					settled := moves.changes
+					after := n.rates(5*time.Second, 5*time.Second)[0]
+					t.Logf("before %.1f, 0.9 to 1.1 s after the repair %.1f, then %.1f; %d changes", before, back, after, moves.changes-settled)
+					want := 0.9
+					if cut == 1 {
+						// The windows fitted a shorter round trip, and grow as TCP lets them.
+						want = 0.85
+					}
+					if back[cut] < want*before[cut] {
+						t.Errorf("%.1f Mbit/s a second after the repair, %.1f before", back[cut], before[cut])
+					}
+					if after[0]+after[1] < 92 {
+						t.Errorf("%.1f Mbit/s of both links after that", after)
+					}
+					if got := moves.changes - settled; got > 4*5/2 { // one per flow in two seconds
+						t.Errorf("%d changes of path by 4 flows in 5 s", got)
+					}
+				})
+			})
+		}
+	}
+}
+
+// TestInnerTCPAggregates: never less than the best link alone, and with many flows
+// almost all of both.
+func TestInnerTCPAggregates(t *testing.T) {
+	tests := []struct {
+		name  string
+		links [2]quictest.LinkConfig
+		flows int
+		want  float64 // Mbit/s of payload; both links together carry 0.95 of their rate
+	}{
+		{"300+80, 1 flow", [2]quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 1, 0.97 * 285},
+		{"300+80, 4 flows", [2]quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 4, 310},
+		{"300+80, 16 flows", [2]quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 16, 0.92 * 361},
+		{"50+50, 2 flows", [2]quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}, 2, 0.92 * 95},
+		{"100+2 of 400 ms, 2 flows", [2]quictest.LinkConfig{queued(100, 20*time.Millisecond), queued(2, 400*time.Millisecond)}, 2, 0.97 * 95},
+		{"100+2 of 400 ms, 1 flow", [2]quictest.LinkConfig{queued(100, 20*time.Millisecond), queued(2, 400*time.Millisecond)}, 1, 0.97 * 95},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var moves recorder
+			simulate(t, tt.links, withMoves(&moves), func(n *testNet) {
+				client, server := n.connect(t)
+				n.addPath(t, client, server)
+				if err := client.WaitMTU(context.Background()); err != nil {
+					t.Fatal(err)
+				}
+				it := startInnerTCP(client, server, tt.flows)
+				defer it.close()
+				time.Sleep(time.Duration(12/tt.flows+2) * time.Second) // a window grows by time
+				before := it.delivered()
+				r := n.rates(4*time.Second, 4*time.Second)[0]
+				got := float64(it.delivered()-before) * 8 / 1e6 / 4
+				t.Logf("%.1f Mbit/s, links %.1f, %d changes", got, r, moves.changes)
+				if got < tt.want {
+					t.Errorf("%.1f Mbit/s, want %.1f", got, tt.want)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"encoding/binary"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/internal/congestion"
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+// TCP as it runs inside the tunnel: bulk flows with CUBIC and loss detection by time
+// (RFC 9438, RFC 8985), which as in Linux widens the reordering window and restores the
+// congestion window when what it sent again had not been lost. Each segment and each
+// acknowledgment is a datagram.
+// So the loop that a scheduler's choices close is real: reordering costs a flow
+// its window, and a flow fits itself to the path that it is on.
+
+const (
+	innerSegment = 1250 // bytes of a segment, headers included
+	innerMinRTO  = 200 * time.Millisecond
+	innerAckSize = 60
+	// innerTick is how often the timers of the flows are looked at.
+	innerTick = 2 * time.Millisecond
+	// innerAckEvery is how many segments in order one acknowledgment is for, as by GRO.
+	innerAckEvery = 8
+)
+
+// innerTCP is the traffic of some flows from one end of a connection to the other.
+type innerTCP struct {
+	from, to *Conn
+
+	mu    sync.Mutex
+	flows []*innerFlow
+	epoch time.Time
+	stop  chan struct{}
+}
+
+type innerSeg struct {
+	sent  time.Duration
+	acked bool
+	lost  bool // to be sent again
+	again bool // was sent again
+}
+
+type innerSent struct {
+	seq uint64
+	at  time.Duration
+}
+
+// innerFlow is one flow, both of its ends.
+type innerFlow struct {
+	key uint64
+	// The sender.
+	cc            *congestion.Cubic
+	before        congestion.Cubic // the last loss
+	doubtful      int              // segments sent again since then that may not have been lost
+	reorder       int              // factor of the reordering window
+	segs          map[uint64]*innerSeg
+	order         []innerSent // what is in flight, as it was sent
+	una, next     uint64
+	inFlight      int // segments
+	lost          []uint64
+	newest        time.Duration // when the newest segment acknowledged was sent
+	srtt, rttvar  time.Duration
+	minRTT        time.Duration
+	timerFrom     time.Duration
+	backoff       int
+	limit         uint64 // of segments, for flows that end
+	timeouts      int
+	retransmitted int
+	// The receiver.
+	expected  uint64
+	early     map[uint64]bool
+	received  []uint64 // since the last acknowledgment
+	bytes     int      // in order
+	reordered int      // segments that came after a later one, and were not repeated
+	highest   uint64
+}
+
+// startInnerTCP starts n bulk flows. The caller stops them.
+func startInnerTCP(from, to *Conn, n int) *innerTCP {
+	it := &innerTCP{from: from, to: to, epoch: time.Now(), stop: make(chan struct{})}
+	for i := range n {
+		it.flows = append(it.flows, &innerFlow{
+			key: uint64(i+1) * 0x9e3779b97f4a7c15, cc: congestion.NewCubic(innerSegment), segs: map[uint64]*innerSeg{},
+			early: map[uint64]bool{}, minRTT: math.MaxInt64, reorder: 1, limit: math.MaxUint64,
+		})
+	}
+	to.SetDatagramHandler(innerReceiver{it})
+	from.SetDatagramHandler(innerSender{it})
+	go it.run()
+	return it
+}
+
+func (it *innerTCP) now() time.Duration { return time.Since(it.epoch) + time.Second }
+
+// run starts the flows and looks after their timers.
+func (it *innerTCP) run() {
+	// Not at a multiple of the links' grid.
+	for tick := time.NewTicker(innerTick + 77); ; {
+		it.mu.Lock()
+		now := it.now()
+		for _, f := range it.flows {
+			if rto := f.rto(); f.inFlight > 0 && now-f.timerFrom >= rto {
+				f.timeout(now)
+			}
+			it.transmit(now, f)
+		}
+		it.acknowledge(1)
+		it.mu.Unlock()
+		select {
+		case <-tick.C:
+		case <-it.stop:
+			return
+		}
+	}
+}
+
+func (it *innerTCP) close() { close(it.stop) }
+
+func (f *innerFlow) rto() time.Duration {
+	rto := time.Second
+	if f.srtt > 0 {
+		rto = max(innerMinRTO, f.srtt+4*f.rttvar)
+	}
+	return rto << min(f.backoff, 6)
+}
+
+func (f *innerFlow) timeout(now time.Duration) {
+	f.timeouts++
+	f.backoff++
+	f.timerFrom = now
+	f.lost = f.lost[:0]
+	for s := f.una; s < f.next; s++ {
+		if g := f.segs[s]; !g.acked {
+			g.lost = true
+			f.lost = append(f.lost, s)
+		}
+	}
+	f.inFlight, f.doubtful = 0, -1<<30
+	f.cc.Lost(congestion.Loss{Now: now, Bytes: innerSegment, SentTime: now})
+	f.cc.PersistentCongestion(now)
+}
+
+// transmit sends what the window of f allows.
+func (it *innerTCP) transmit(now time.Duration, f *innerFlow) {
+	var bufs []*PacketBuf
+	for f.inFlight < max(1, f.cc.Window()/innerSegment) && len(bufs) < 64 {
+		var s uint64
+		if len(f.lost) > 0 {
+			s, f.lost = f.lost[0], f.lost[1:]
+			if g := f.segs[s]; g == nil || !g.lost {
+				continue
+			}
+			f.retransmitted++
+		} else if s = f.next; s < f.limit {
+			f.next++
+			f.segs[s] = &innerSeg{}
+		} else {
+			break
+		}
+		*f.segs[s] = innerSeg{sent: now, again: f.segs[s].lost}
+		f.order = append(f.order, innerSent{s, now})
+		if f.inFlight++; f.inFlight == 1 {
+			f.timerFrom = now
+		}
+		f.cc.PacketSent(now, innerSegment, f.inFlight*innerSegment)
+		bufs = append(bufs, it.packet(f.key, innerSegment, s))
+	}
+	if len(bufs) > 0 {
+		it.from.SendDatagrams(bufs)
+	}
+}
+
+func (it *innerTCP) packet(key uint64, n int, fields ...uint64) *PacketBuf {
+	b := NewPacketBuf()
+	b.Flow, b.Class = key, sched.ClassTCP
+	p := binary.BigEndian.AppendUint64(b.Space()[:0], key)
+	for _, v := range fields {
+		p = binary.BigEndian.AppendUint64(p, v)
+	}
+	b.SetLen(max(n, len(p)))
+	return b
+}
+
+func (it *innerTCP) flow(key uint64) *innerFlow {
+	for _, f := range it.flows {
+		if f.key == key {
+			return f
+		}
+	}
+	return nil
+}
+
+// innerReceiver takes the segments.
+type innerReceiver struct{ *innerTCP }
+
+func (it innerReceiver) HandleDatagram(b []byte) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	f, s := it.flow(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])
+	if f == nil {
+		return
+	}
+	f.received = append(f.received, s)
+	if s < f.expected || f.early[s] {
+		return
+	}
+	if s < f.highest {
+		if g := f.segs[s]; g != nil && g.sent < it.now()-2*time.Second {
+			f.reordered++
+		}
+	}
+	f.highest = max(f.highest, s)
+	f.early[s] = true
+	for f.early[f.expected] {
+		delete(f.early, f.expected)
+		f.expected++
+		f.bytes += innerSegment
+	}
+}
+
+func (it innerReceiver) FlushDatagrams() {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	it.acknowledge(innerAckEvery)
+}
+
+// acknowledge tells the senders what has come, as soon as that is some segments or one out
+// of order.
+func (it *innerTCP) acknowledge(some int) {
+	var bufs []*PacketBuf
+	for _, f := range it.flows {
+		if len(f.early) == 0 && len(f.received) < some {
+			continue
+		}
+		for len(f.received) > 0 {
+			n := min(len(f.received), 100)
+			bufs = append(bufs, it.packet(f.key+1, innerAckSize, append([]uint64{f.expected, uint64(n)}, f.received[:n]...)...))
+			f.received = f.received[:copy(f.received, f.received[n:])]
+		}
+	}
+	if len(bufs) > 0 {
+		it.to.SendDatagrams(bufs)
+	}
+}
+
+// innerSender takes the acknowledgments.
+type innerSender struct{ *innerTCP }
+
+func (it innerSender) HandleDatagram(b []byte) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	f := it.flow(binary.BigEndian.Uint64(b) - 1)
+	if f == nil {
+		return
+	}
+	now := it.now()
+	una, n := binary.BigEndian.Uint64(b[8:]), int(binary.BigEndian.Uint64(b[16:]))
+	acked, before := 0, f.inFlight
+	var newest, rtt time.Duration
+	take := func(s uint64) {
+		g := f.segs[s]
+		if g == nil || g.acked {
+			return
+		}
+		if !g.lost {
+			f.inFlight--
+		}
+		early := g.again && now-g.sent < f.minRTT // it was the first copy that arrived
+		if g.lost || early {
+			f.spurious()
+		}
+		g.acked, g.lost = true, false
+		acked++
+		if g.sent > newest && !early {
+			newest, rtt = g.sent, now-g.sent
+		}
+	}
+	for i := range n {
+		take(binary.BigEndian.Uint64(b[24+8*i:]))
+	}
+	for ; f.una < una; f.una++ {
+		take(f.una)
+		delete(f.segs, f.una)
+	}
+	if acked > 0 {
+		f.acknowledged(now, acked, before, newest, rtt)
+	}
+	it.transmit(now, f)
+}
+
+func (innerSender) FlushDatagrams() {}
+
+// spurious notes that a segment sent again, or about to be, had not been lost.
+func (f *innerFlow) spurious() {
+	if f.doubtful--; f.doubtful == 0 {
+		*f.cc = f.before
+	}
+	f.reorder = min(f.reorder+1, 16)
+}
+
+// acknowledged updates RTT and window, and finds losses by time: RFC 8985.
+func (f *innerFlow) acknowledged(now time.Duration, segments, inFlight int, newest, rtt time.Duration) {
+	f.backoff, f.timerFrom = 0, now
+	if newest == 0 {
+		return
+	}
+	f.minRTT = min(f.minRTT, rtt)
+	if f.srtt == 0 {
+		f.srtt, f.rttvar = rtt, rtt/2
+	} else {
+		f.rttvar += ((f.srtt - rtt).Abs() - f.rttvar) / 4
+		f.srtt += (rtt - f.srtt) / 8
+	}
+	f.newest = max(f.newest, newest)
+	lost, lostSent := 0, time.Duration(0)
+	for len(f.order) > 0 {
+		o := f.order[0]
+		g := f.segs[o.seq]
+		if live := g != nil && !g.acked && !g.lost && g.sent == o.at; live {
+			if o.at >= f.newest-min(f.minRTT/4*time.Duration(f.reorder), f.srtt) {
+				break
+			}
+			g.lost = true
+			f.lost = append(f.lost, o.seq)
+			f.inFlight--
+			lost++
+			lostSent = max(lostSent, o.at)
+		}
+		f.order = f.order[1:]
+	}
+	if lost > 0 {
+		window, before := f.cc.Window(), *f.cc
+		f.cc.Lost(congestion.Loss{Now: now, Bytes: lost * innerSegment, SentTime: lostSent, InFlight: f.inFlight * innerSegment})
+		if f.cc.Window() < window {
+			f.before, f.doubtful = before, 0
+		}
+		f.doubtful += lost
+	}
+	f.cc.Acked(congestion.Ack{
+		Now: now, Bytes: segments * innerSegment, SentTime: newest, InFlight: inFlight * innerSegment,
+		SRTT: f.srtt, LatestRTT: rtt, MinRTT: f.minRTT,
+	})
+}
+
+// delivered is how many bytes of all flows have arrived in order.
+func (it *innerTCP) delivered() (n int) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	for _, f := range it.flows {
+		n += f.bytes
+	}
+	return n
+}
+
+// recorder counts how often the flows change their path: innerStay packets in a row go
+// elsewhere. Fewer only pass by.
+type recorder struct {
+	sched.Scheduler
+	ids     []uint32
+	flows   map[uint64]*recordedFlow
+	changes int
+}
+
+type recordedFlow struct {
+	home, path uint32
+	run        int
+}
+
+const innerStay = 8
+
+func (r *recorder) Pick(now time.Duration, w sched.Work, paths []sched.Path) (int, int) {
+	r.ids = r.ids[:0]
+	for i := range paths {
+		r.ids = append(r.ids, paths[i].ID)
+	}
+	return r.Scheduler.Pick(now, w, paths)
+}
+
+func (r *recorder) Sent(now time.Duration, w sched.Work, i, n int) {
+	r.Scheduler.Sent(now, w, i, n)
+	if w.Kind != sched.WorkDatagram {
+		return
+	}
+	if r.flows == nil {
+		r.flows = map[uint64]*recordedFlow{}
+	}
+	f, id := r.flows[w.Flow], r.ids[i]
+	if f == nil {
+		f = &recordedFlow{home: id, path: id}
+		r.flows[w.Flow] = f
+	}
+	if f.path != id {
+		f.path, f.run = id, 0
+	}
+	if f.run++; f.run == innerStay && f.path != f.home {
+		f.home = f.path
+		r.changes++
+	}
+}
