@@ -251,6 +251,9 @@ func newServerConn(e *Endpoint, cfg *Config, es *endpointSocket, src netip.AddrP
 	return c
 }
 
+// errClosed is what the methods return that find the connection, or a socket, closed.
+var errClosed = net.ErrClosed
+
 // do runs f on the loop and waits for it. It returns false if the loop has ended.
 func (c *Conn) do(f func(now instant)) bool {
 	done := make(chan struct{})

@@ -15,7 +15,7 @@ func (c *Conn) refreshViews(now instant) {
 	c.views, c.viewPaths = c.views[:0], c.viewPaths[:0]
 	rate := 0.0
 	for _, p := range c.paths {
-		if !p.usable() {
+		if !p.usable() || p.priority == sched.PriorityNever && c.otherPathLives(p) {
 			continue
 		}
 		c.views = append(c.views, sched.Path{})
@@ -35,6 +35,7 @@ func (c *Conn) refreshView(now instant, i int) {
 	if p.phase == pathSuspect || p.doubted {
 		v.Phase = sched.PhaseSuspect
 	}
+	v.Priority = p.priority
 	v.PeerBackup = p.ids.peerBackup
 	v.Queued = p.batch.n
 	v.MaxDatagram = c.maxDatagramOn(p)
@@ -53,6 +54,9 @@ func (c *Conn) batchFull(p *pathState) bool { return p.batch.n+p.mtu.size > txBa
 
 // pick asks the scheduler for a path for w, among those that can carry it.
 func (c *Conn) pick(now instant, w sched.Work) int {
+	if w.Kind == sched.WorkDatagram && c.viewPaths[0].priority == sched.PriorityNever {
+		return -1 // nothing but such a path is left, to keep the connection
+	}
 	if w.Kind == sched.WorkDatagram && w.Size > c.smallestDatagram() {
 		return c.pickLarge(now, w)
 	}

@@ -16,7 +16,8 @@ const (
 	idleProbe = 200 * time.Millisecond
 	// recentTraffic is how long after the last datagram idleProbe goes on.
 	recentTraffic = 5 * time.Second
-	// Interval of PINGs on a dead path, doubling from the first to the second value.
+	// Interval of PINGs on a dead path, doubling from the first to the second value, or
+	// to idleProbe while datagrams flow: a path is to be back at its rate within 1 s.
 	deadProbeMin = 50 * time.Millisecond
 	deadProbeMax = 500 * time.Millisecond
 	// serverDeadProbes bounds the probes of a server, which then waits for the client.
@@ -68,7 +69,7 @@ func (c *Conn) doubt(now instant, p *pathState) {
 // onPath says that the acknowledgment came over p itself.
 func (c *Conn) pathAcked(now instant, p *pathState, sentTime instant, onPath bool) {
 	p.lastAcked = now
-	if p.phase == pathDead && sentTime <= p.since && !onPath {
+	if p.phase == pathDead && (p.linkDown || sentTime <= p.since && !onPath) {
 		return // sent before the path died, and told elsewhere: says nothing about now
 	}
 	if p.doubted && sentTime >= p.doubtSince {
@@ -133,13 +134,18 @@ func (c *Conn) keepAliveTime(p *pathState) instant {
 		return 0
 	}
 	every := c.keepAlive
-	if len(c.paths) > 1 && c.lastDatagram != 0 && c.turnTime.sub(c.lastDatagram) < recentTraffic {
+	if len(c.paths) > 1 && c.carriesDatagrams(c.turnTime) {
 		every = idleProbe
 	}
 	if every == 0 {
 		return 0
 	}
 	return max(p.lastSent, p.since).add(every)
+}
+
+// carriesDatagrams says that some were sent or received lately.
+func (c *Conn) carriesDatagrams(now instant) bool {
+	return c.lastDatagram != 0 && now.sub(c.lastDatagram) < recentTraffic
 }
 
 // checkAlive runs the liveness timers of p.
@@ -150,7 +156,7 @@ func (c *Conn) checkAlive(now instant, p *pathState) {
 			c.doubt(now, p)
 		}
 		if p.phase == pathSuspect && now >= c.deathTime(p) {
-			c.pathDied(now, p, "silent for "+now.sub(max(p.lastAcked, p.doubtSince)).Round(time.Millisecond).String())
+			c.pathDied(now, p, evProbeTimeout, "silent for "+now.sub(max(p.lastAcked, p.doubtSince)).Round(time.Millisecond).String())
 			return
 		}
 		if d := c.keepAliveTime(p); d != 0 && now >= d {
@@ -165,11 +171,11 @@ func (c *Conn) checkAlive(now instant, p *pathState) {
 
 // pathDied gives up what was in flight on p without a congestion signal, an
 // exception to R9002-7.6.2-3 that docs/conformance.md explains, and starts probing.
-func (c *Conn) pathDied(now instant, p *pathState, why string) {
-	c.setPhase(now, p, evProbeTimeout, why)
-	if p.phase != pathDead {
+func (c *Conn) pathDied(now instant, p *pathState, e pathEvent, why string) {
+	if old := p.phase; nextPhase(old, e) != pathDead || old == pathDead {
 		return
 	}
+	c.setPhase(now, p, e, why)
 	p.stats.timesDead++
 	p.doubted, p.probePings = false, 0
 	c.fatePath = p
@@ -187,14 +193,18 @@ func (c *Conn) probeDead(now instant, p *pathState) {
 	p.loss.discardAllInFlight(c.fateFunc)
 	p.probePings = 1
 	p.deadProbes++
-	p.nextProbe = now.add(min(deadProbeMax, deadProbeMin<<min(p.deadProbes, 5)))
+	longest := deadProbeMax
+	if c.carriesDatagrams(now) {
+		longest = idleProbe
+	}
+	p.nextProbe = now.add(min(longest, deadProbeMin<<min(p.deadProbes, 5)))
 }
 
 // pathHeard notes a packet received on p. On a dead path it asks whether packets
 // get through in the other direction too.
 func (c *Conn) pathHeard(now instant, p *pathState) {
 	p.lastRecv = now
-	if p.phase == pathDead && p.probePings == 0 && now.sub(p.lastSent) >= deadProbeMin {
+	if p.phase == pathDead && !p.linkDown && p.probePings == 0 && now.sub(p.lastSent) >= deadProbeMin {
 		p.probePings = 1
 		p.deadProbes = 0
 		p.nextProbe = now.add(deadProbeMin)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
+	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
 // Opening, accepting and abandoning paths, and the limits on path ids.
@@ -19,6 +20,8 @@ type pathWish struct {
 	sock   *endpointSocket
 	remote netip.AddrPort
 	label  string
+
+	priority sched.Priority
 }
 
 var errMultipathOff = errors.New("quic: the peer does not support multipath")
@@ -64,7 +67,7 @@ func (c *Conn) openPaths(now instant) {
 		}
 		c.wishes = c.wishes[1:]
 		p := c.newPath(now, s, tuple{sock: w.sock, remote: w.remote})
-		p.label = w.label
+		p.label, p.priority = w.label, w.priority
 		c.startValidation(now, p) // RMP21-3.1-3
 		c.grantPathIDs()
 	}

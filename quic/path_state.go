@@ -41,6 +41,7 @@ const (
 	evAbandonRecv                    // the peer sent PATH_ABANDON
 	evDrained                        // three PTOs have passed
 	evAddressChange                  // its 4-tuple changed and must be validated again
+	evLinkDown                       // the application knows that the link is down
 	numPathEvents
 )
 
@@ -60,7 +61,7 @@ func nextPhase(p pathPhase, e pathEvent) pathPhase {
 		if p == pathActive {
 			return pathSuspect
 		}
-	case evProbeTimeout:
+	case evProbeTimeout, evLinkDown:
 		if p == pathSuspect || p == pathActive {
 			return pathDead
 		}
@@ -146,6 +147,9 @@ type pathState struct {
 	lastRecv    instant // last packet received
 	probePings  int     // PINGs owed beyond the window
 	sockBlocked bool
+	linkDown    bool // LinkDown was called: nothing to be probed
+
+	priority sched.Priority
 
 	largestRecvNonProbing int64 // R9000-9.3-2
 
@@ -188,6 +192,7 @@ func (c *Conn) setPhase(now instant, p *pathState, e pathEvent, why string) {
 			c.event(PathLost, p)
 		}
 	}
+	c.tellStatus(p)
 	c.updateMaxDatagram()
 	c.updatePTOCap()
 }
@@ -209,6 +214,16 @@ func (p *pathState) ampAllowance() int {
 func (c *Conn) otherPathAnswers(p *pathState) bool {
 	for _, q := range c.paths {
 		if q != p && q.phase == pathActive && !q.doubted {
+			return true
+		}
+	}
+	return false
+}
+
+// otherPathLives says that there is a path that carries inner traffic besides p.
+func (c *Conn) otherPathLives(p *pathState) bool {
+	for _, q := range c.paths {
+		if q != p && q.usable() && q.priority != sched.PriorityNever {
 			return true
 		}
 	}

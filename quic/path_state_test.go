@@ -8,37 +8,37 @@ import "testing"
 func TestPathPhases(t *testing.T) {
 	events := [numPathEvents]string{
 		evValidated: "validated", evAcked: "acked", evSuspicion: "suspicion", evProbeTimeout: "probe time-out",
-		evAbandonSent: "abandon sent", evAbandonRecv: "abandon received", evDrained: "drained", evAddressChange: "address change",
+		evAbandonSent: "abandon sent", evAbandonRecv: "abandon received", evDrained: "drained", evAddressChange: "address change", evLinkDown: "link down",
 	}
 	type row [numPathEvents]pathPhase
 	for phase, want := range map[pathPhase]row{
 		pathProbing: {
 			evValidated: pathActive, evAcked: pathProbing, evSuspicion: pathProbing, evProbeTimeout: pathProbing,
-			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathProbing, evAddressChange: pathProbing,
+			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathProbing, evAddressChange: pathProbing, evLinkDown: pathProbing,
 		},
 		pathActive: {
 			evValidated: pathActive, evAcked: pathActive, evSuspicion: pathSuspect, evProbeTimeout: pathDead,
-			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathActive, evAddressChange: pathActive,
+			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathActive, evAddressChange: pathActive, evLinkDown: pathDead,
 		},
 		pathSuspect: {
 			evValidated: pathSuspect, evAcked: pathActive, evSuspicion: pathSuspect, evProbeTimeout: pathDead,
-			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathSuspect, evAddressChange: pathActive,
+			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathSuspect, evAddressChange: pathActive, evLinkDown: pathDead,
 		},
 		pathDead: {
 			evValidated: pathDead, evAcked: pathActive, evSuspicion: pathDead, evProbeTimeout: pathDead,
-			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathDead, evAddressChange: pathActive,
+			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathDead, evAddressChange: pathActive, evLinkDown: pathDead,
 		},
 		pathAbandoning: {
 			evValidated: pathAbandoning, evAcked: pathAbandoning, evSuspicion: pathAbandoning, evProbeTimeout: pathAbandoning,
-			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathGone, evAddressChange: pathAbandoning,
+			evAbandonSent: pathAbandoning, evAbandonRecv: pathDraining, evDrained: pathGone, evAddressChange: pathAbandoning, evLinkDown: pathAbandoning,
 		},
 		pathDraining: {
 			evValidated: pathDraining, evAcked: pathDraining, evSuspicion: pathDraining, evProbeTimeout: pathDraining,
-			evAbandonSent: pathDraining, evAbandonRecv: pathDraining, evDrained: pathGone, evAddressChange: pathDraining,
+			evAbandonSent: pathDraining, evAbandonRecv: pathDraining, evDrained: pathGone, evAddressChange: pathDraining, evLinkDown: pathDraining,
 		},
 		pathGone: {
 			evValidated: pathGone, evAcked: pathGone, evSuspicion: pathGone, evProbeTimeout: pathGone,
-			evAbandonSent: pathGone, evAbandonRecv: pathGone, evDrained: pathGone, evAddressChange: pathGone,
+			evAbandonSent: pathGone, evAbandonRecv: pathGone, evDrained: pathGone, evAddressChange: pathGone, evLinkDown: pathGone,
 		},
 	} {
 		for e, next := range want {

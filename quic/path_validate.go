@@ -113,7 +113,7 @@ func (c *Conn) validationFailed(now instant, p *pathState) {
 	case p.phase == pathProbing && len(c.paths) > 1: // RMP21-3.1-9
 		if c.isClient {
 			// The wish stays: the path is tried again under a new id.
-			c.wishes = append(c.wishes, pathWish{sock: p.sock, remote: p.remote, label: p.label})
+			c.wishes = append(c.wishes, pathWish{sock: p.sock, remote: p.remote, label: p.label, priority: p.priority})
 			c.nextWish = now.add(retryPathAfter)
 		}
 		c.abandonPath(now, p.ids, c.cp.PathUnstableOrPoor, "no answer to PATH_CHALLENGE")

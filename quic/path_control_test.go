@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
+	"github.com/mqvpn/mqvpn/quic/sched"
+)
+
+// Tests of what the application tells about links.
+
+// pathOf returns the statistics of the live path of that label.
+func pathOf(t *testing.T, c *Conn, label string) PathStats {
+	t.Helper()
+	for _, p := range c.Stats().Paths {
+		if p.Label == label && p.State != "abandoning" && p.State != "draining" {
+			return p
+		}
+	}
+	t.Fatalf("no path %q in %+v", label, c.Stats().Paths)
+	return PathStats{}
+}
+
+// TestLinkDownMovesTraffic: the application says that a link is down. The peer, told so by
+// PATH_STATUS_BACKUP, leaves it too. RMP21-3.3-2
+func TestLinkDownMovesTraffic(t *testing.T) {
+	for _, up := range []bool{true, false} {
+		simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+			client, server := n.connect(t)
+			client.LabelPath(0, "a")
+			n.addPath(t, client, server)
+			go func() {
+				time.Sleep(time.Second)
+				n.up[0].SetBlackhole(true)
+				n.down[0].SetBlackhole(true)
+				client.LinkDown("a")
+				time.Sleep(3 * time.Second)
+				if p := pathOf(t, client, "a"); p.State != "dead" || p.Reason != "link down" {
+					t.Errorf("path %+v", p)
+				}
+				if p := server.Stats().Paths[0]; !p.Backup {
+					t.Errorf("the server was not told: %+v", p)
+				}
+				n.up[0].SetBlackhole(false)
+				n.down[0].SetBlackhole(false)
+				time.Sleep(time.Second)
+				if p := pathOf(t, client, "a"); p.State != "dead" {
+					t.Errorf("path %+v before its link is up", p)
+				}
+				client.LinkUp("a")
+				time.Sleep(200 * time.Millisecond)
+				if p := pathOf(t, client, "a"); p.State != "active" {
+					t.Errorf("path %+v after its link is up", p)
+				}
+				if p := server.Stats().Paths[0]; p.Backup {
+					t.Errorf("the server was not told: %+v", p)
+				}
+			}()
+			from, to := client, server
+			if !up {
+				from, to = server, client
+			}
+			gap := probe(from, to, 7*time.Second)
+			t.Logf("up %v: longest gap %v", up, gap)
+			if limit := 50 * time.Millisecond; up && gap > limit || !up && gap > limit+25*time.Millisecond {
+				t.Errorf("longest gap %v", gap)
+			}
+		})
+	}
+}
+
+func TestPathPriorities(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		n.addPath(t, client, server)
+		server.SetDatagramHandler(&datagramSink{})
+		carried := func() (a, b uint64) {
+			before := [2]uint64{pathOf(t, client, "a").DatagramsSent, pathOf(t, client, "b").DatagramsSent}
+			for range 100 {
+				client.SendDatagrams([]*PacketBuf{datagram(0, 500)})
+				time.Sleep(time.Millisecond)
+			}
+			return pathOf(t, client, "a").DatagramsSent - before[0], pathOf(t, client, "b").DatagramsSent - before[1]
+		}
+		for _, tt := range []struct {
+			a, b       sched.Priority
+			onA, onB   bool
+			toldBackup bool // about b
+		}{
+			{sched.PriorityPrimary, sched.PriorityPrimary, true, true, false},
+			{sched.PriorityPrimary, sched.PrioritySecondary, true, false, false},
+			{sched.PriorityPrimary, sched.PriorityBackup, true, false, true},
+			{sched.PriorityBackup, sched.PrioritySecondary, false, true, false},
+			{sched.PriorityBackup, sched.PriorityNever, true, false, true},
+			{sched.PriorityNever, sched.PriorityNever, false, false, true},
+			{sched.PriorityPrimary, sched.PriorityPrimary, true, true, false},
+		} {
+			for label, priority := range map[string]sched.Priority{"a": tt.a, "b": tt.b} {
+				if err := client.SetPathPriority(label, priority); err != nil {
+					t.Fatal(err)
+				}
+			}
+			time.Sleep(time.Second)
+			a, b := carried()
+			if (a > 0) != tt.onA || (b > 0) != tt.onB {
+				t.Errorf("priorities %d, %d: %d and %d datagrams", tt.a, tt.b, a, b)
+			}
+			if got := server.Stats().Paths[1].Backup; got != tt.toldBackup {
+				t.Errorf("priorities %d, %d: the server's path is backup: %v", tt.a, tt.b, got)
+			}
+		}
+		if err := client.SetPathPriority("c", sched.PriorityBackup); err != errNoPath {
+			t.Errorf("priority of no path: %v", err)
+		}
+	})
+}
+
+// TestReplaceSocket changes the address of either path while a transfer runs: of the
+// only one by migration, of one of two by a new path.
+func TestReplaceSocket(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		replace := func(label string, i int, port uint16) {
+			old := n.sockets[i]
+			s := n.Socket(netip.AddrPortFrom(old.LocalAddr().Addr(), port), 1500)
+			n.client.AddSocket(s)
+			if err := client.ReplacePathSocket(label, s); err != nil {
+				t.Fatal(err)
+			}
+			n.client.RemoveSocket(old)
+			n.sockets[i] = s
+		}
+		go func() {
+			time.Sleep(time.Second)
+			replace("a", 0, 7001)
+		}()
+		gap := probe(client, server, 3*time.Second)
+		if gap > 70*time.Millisecond {
+			t.Errorf("longest gap %v while the only path migrated", gap)
+		}
+		if p := client.Stats().Paths; len(p) != 1 || p[0].ID != 0 || p[0].State != "active" || server.Stats().Paths[0].Remote.Port() != 7001 {
+			t.Errorf("paths %+v", p)
+		}
+		n.addPath(t, client, server)
+		time.Sleep(time.Second)
+		go func() {
+			time.Sleep(time.Second)
+			replace("b", 1, 7002)
+			time.Sleep(time.Second)
+			replace("a", 0, 7003)
+		}()
+		gap = probe(client, server, 5*time.Second)
+		if gap > 70*time.Millisecond {
+			t.Errorf("longest gap %v while paths were replaced", gap)
+		}
+		for label, port := range map[string]uint16{"a": 7003, "b": 7002} {
+			if p := pathOf(t, client, label); p.State != "active" || p.Local.Port() != port || p.ID < 2 {
+				t.Errorf("path %+v", p)
+			}
+		}
+		if err := client.RemovePath("b"); err != nil {
+			t.Error(err)
+		}
+		if err := client.RemovePath("a"); err != errLastPath {
+			t.Errorf("removing the last path: %v", err)
+		}
+	})
+}
+
+// TestThousandPaths opens and closes a thousand paths on one connection.
+func TestThousandPaths(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		count := func() (objects uint64, goroutines int) {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapObjects, runtime.NumGoroutine()
+		}
+		var objects uint64
+		var goroutines int
+		for i := range 1000 {
+			n.addPath(t, client, server)
+			if err := client.RemovePath("b"); err != nil {
+				t.Fatal(i, err)
+			}
+			if i == 200 {
+				objects, goroutines = count()
+			}
+			// State stays for three PTOs.
+			time.Sleep(400 * time.Millisecond)
+		}
+		afterObjects, afterGoroutines := count()
+		t.Logf("%d then %d objects, %d then %d goroutines", objects, afterObjects, goroutines, afterGoroutines)
+		if afterObjects > objects+objects/5 || afterGoroutines > goroutines {
+			t.Errorf("%d then %d objects, %d then %d goroutines", objects, afterObjects, goroutines, afterGoroutines)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		for _, c := range []*Conn{client, server} {
+			if got := c.Stats().Paths; len(got) != 1 {
+				t.Errorf("%d paths are left", len(got))
+			}
+			c.do(func(instant) {
+				if len(c.ids) > 2*maxPathsLimit || !slices.IsSortedFunc(c.ids, func(a, b *idState) int { return int(a.id) - int(b.id) }) {
+					t.Errorf("%d path ids", len(c.ids))
+				}
+			})
+		}
+		transfer(t, client, server, 10e3)
+	})
+}
