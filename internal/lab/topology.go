@@ -105,21 +105,28 @@ func (n *Internet) addClient(i int, links []LinkConfig) error {
 	}
 	n.Clients = append(n.Clients, client)
 	n.Links = append(n.Links, nil)
-	for j, cfg := range links {
-		net4, net6 := fmt.Sprintf("10.%d.%d.", 100+i, j+1), fmt.Sprintf("2001:db8:%d:%d::", 100+i, j+1)
-		iface := fmt.Sprintf("eth%d", j)
-		link, err := NewLink(cfg,
-			Port{client, iface, prefixes(net4+"2/24", net6+"2/64")},
-			Port{n.Router, fmt.Sprintf("c%dl%d", i, j), prefixes(net4+"1/24", net6+"1/64")})
-		if err != nil {
-			return err
-		}
-		n.Links[i] = append(n.Links[i], link)
-		if err := defaultRoutes(client, iface, net4+"1", net6+"1", 100*(j+1)); err != nil {
+	for _, cfg := range links {
+		if err := n.AddLink(i, cfg); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// AddLink gives client i another link to the router. Its interface is up and has
+// addresses first, and default routes then, as one that is plugged in.
+func (n *Internet) AddLink(i int, cfg LinkConfig) error {
+	client, j := n.Clients[i], len(n.Links[i])
+	net4, net6 := fmt.Sprintf("10.%d.%d.", 100+i, j+1), fmt.Sprintf("2001:db8:%d:%d::", 100+i, j+1)
+	iface := fmt.Sprintf("eth%d", j)
+	link, err := NewLink(cfg,
+		Port{client, iface, prefixes(net4+"2/24", net6+"2/64")},
+		Port{n.Router, fmt.Sprintf("c%dl%d", i, j), prefixes(net4+"1/24", net6+"1/64")})
+	if err != nil {
+		return err
+	}
+	n.Links[i] = append(n.Links[i], link)
+	return defaultRoutes(client, iface, net4+"1", net6+"1", 100*(j+1))
 }
 
 // ClientAddr is the IPv4 address of client i on its link j.
