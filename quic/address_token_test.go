@@ -112,7 +112,7 @@ func TestNewTokenSent(t *testing.T) {
 			tc.writeHandshake()
 			tc.skip()
 			tc.writePackets(tc.flight(packetHandshake)...)
-			tc.ignore(tNewConnectionID, tPing, tHandshakeDone)
+			tc.ignore(tNewConnectionID, tPing, tHandshakeDone, tCrypto)
 			first, p := tc.wantType("confirmed", tNewToken)
 			tc.lose(p, mode)
 			if again, _ := tc.wantType("repeated", tNewToken); !again.equal(first) {

@@ -71,6 +71,16 @@ type Config struct {
 	// Sessions keeps what servers gave a client for later connections. Default: none.
 	Sessions *SessionStore
 
+	// AllowEarlyData has a server accept 0-RTT. Whoever has recorded such data can send it
+	// again: to this endpoint in vain, but to another one that knows its ticket keys, or
+	// after a restart with the same keys, with success. Accept returns connections that
+	// use 0-RTT before their handshake is complete.
+	AllowEarlyData bool
+
+	// FixedQUICBit keeps the QUIC Bit of RFC 9287 at 1 in both directions, for a UDP port
+	// that is shared with other protocols (RFC 9443).
+	FixedQUICBit bool
+
 	// NewScheduler makes the scheduler of a connection. Default: wlb.
 	NewScheduler func() sched.Scheduler
 	// NewController makes the congestion controller of a path. Default: CUBIC.

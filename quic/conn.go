@@ -54,6 +54,7 @@ type Conn struct {
 
 	mb            mailbox
 	handshakeDone chan struct{} // closed when the handshake is complete
+	earlyC        chan struct{} // client: closed when 0-RTT can be sent
 	confirmedC    chan struct{} // closed when it is confirmed
 	mtuSettled    chan struct{} // closed when path 0's MTU probes have ended
 	doneC         chan struct{} // closed when the connection has ended for the application
@@ -62,6 +63,7 @@ type Conn struct {
 	err           error // set before doneC is closed
 	maxDatagram   atomic.Int64
 	peerDatagram  atomic.Int64
+	used0RTT      atomic.Bool
 	tlsState      atomic.Pointer[tls.ConnectionState]
 
 	// What follows is owned by the loop.
@@ -95,6 +97,10 @@ type Conn struct {
 	doneFrame       sentVal
 	early           []earlyPacket // packets whose keys are not there yet
 	readLevel       tls.QUICEncryptionLevel
+	ticket          ticketScanner
+	zeroRTT         zeroRTT
+	handed          bool // Accept returns it, or has
+	peerGrease      bool // the peer takes any QUIC Bit
 
 	// 1-RTT.
 	appKeys    appKeys
@@ -137,8 +143,9 @@ type Conn struct {
 	fateFunc       fateFunc
 	spare          []byte // copy of a packet for a second attempt to open it
 	probeBuf       []byte // copy of a packet that may open a path
-	hdrLen         int    // of the packet begun
-	long           [2]longPacket
+	hdrLen, lenOff int    // of the packet begun; lenOff of a 0-RTT packet
+	exhausted      bool   // a packet number space is used up
+	long           [3]longPacket
 	dgramBufs      []*PacketBuf
 	sentBufs       freePacketBufs // of this turn
 	largeViews     []sched.Path
@@ -177,6 +184,7 @@ func newConn(e *Endpoint, cfg *Config, isClient bool) *Conn {
 	c := &Conn{
 		e: e, cfg: cfg, isClient: isClient, log: cfg.Logger,
 		handshakeDone:  make(chan struct{}),
+		earlyC:         make(chan struct{}),
 		confirmedC:     make(chan struct{}),
 		mtuSettled:     make(chan struct{}),
 		doneC:          make(chan struct{}),
@@ -391,6 +399,14 @@ func (c *Conn) shutdown(err error) {
 
 // Done is closed when the connection has ended; Err tells why.
 func (c *Conn) Done() <-chan struct{} { return c.doneC }
+
+// HandshakeComplete is closed when the handshake is complete: nobody can have replayed
+// what the peer sends from then on.
+func (c *Conn) HandshakeComplete() <-chan struct{} { return c.handshakeDone }
+
+// Used0RTT reports whether the server has accepted 0-RTT; a client knows when the
+// handshake is complete. Stream.Early tells which data came so.
+func (c *Conn) Used0RTT() bool { return c.used0RTT.Load() }
 
 // HandshakeConfirmed is closed when the handshake is confirmed.
 func (c *Conn) HandshakeConfirmed() <-chan struct{} { return c.confirmedC }

@@ -7,6 +7,9 @@ import "time"
 // maxTurnPackets bounds how many datagrams a turn processes before it sends.
 const maxTurnPackets = 256
 
+// earlyWait is how long a client that uses 0-RTT waits for the application's first data.
+const earlyWait = time.Millisecond
+
 // loop is the goroutine that owns the connection: it sleeps until input or a timer,
 // and runs a turn.
 func (c *Conn) loop() {
@@ -14,6 +17,10 @@ func (c *Conn) loop() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	c.startTLS(c.turnTime)
+	if c.zeroRTT.write != nil {
+		// What the application writes at once shares a datagram with the ClientHello.
+		time.Sleep(earlyWait)
+	}
 	var armed instant // when the timer fires, unset: not armed
 	for {
 		wake := c.turn(c.e.now())

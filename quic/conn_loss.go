@@ -12,6 +12,9 @@ import (
 func (c *Conn) handleAck(now instant, p *pathState, sp spaceID, f *wire.Frame, via *pathState) error {
 	var delay time.Duration
 	if sp == appSpace {
+		if c.earlyAcked(p, f) { // R9001-4.6.2-3
+			return &TransportError{Code: ProtocolViolation, Reason: "acknowledgment of a rejected 0-RTT packet"}
+		}
 		delay = scaleAckDelay(f.AckDelay, c.peerParams.ackDelayExponent)
 	}
 	largestBefore := p.space.largestAcked

@@ -230,7 +230,7 @@ func TestLostHandshakeDone(t *testing.T) { // R9000-13.3-2
 			tc.writeHandshake()
 			tc.skip()
 			tc.writePackets(tc.flight(packetHandshake)...)
-			tc.ignore(tNewConnectionID, tPing, tNewToken)
+			tc.ignore(tNewConnectionID, tPing, tNewToken, tCrypto)
 			p := tc.wantFrame("confirmed", frHandshakeDone())
 			tc.lose(p, mode)
 			tc.wantFrame("repeated", frHandshakeDone())

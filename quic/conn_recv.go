@@ -78,13 +78,17 @@ func (c *Conn) handleLong(m *rxMsg, pkt []byte, h *wire.LongHeader, datagramSize
 	case wire.Retry:
 		c.handleRetry(pkt, h)
 		return
-	case wire.Initial, wire.Handshake:
-	default: // 0-RTT is not offered; other versions are not ours. // R9000-5.2.1-1 R9001-5.6-1
+	case wire.Initial, wire.Handshake, wire.ZeroRTT:
+	default: // other versions are not ours // R9000-5.2.1-1
 		c.drops[dropVersion]++
 		return
 	}
-	if h.FirstByte&wire.FixedBit == 0 { // R9000-17.2-1
+	if h.FirstByte&wire.FixedBit == 0 && !c.localParams.greaseQUICBit { // R9000-17.2-1 R9287-3-2
 		c.drops[dropMalformed]++
+		return
+	}
+	if h.Type == wire.ZeroRTT {
+		c.handleZeroRTT(m, pkt, h)
 		return
 	}
 	sp, ls := initialSpace, c.initial
@@ -174,7 +178,7 @@ func (c *Conn) handleShort(m *rxMsg, pkt []byte, size int, credited *bool) {
 		c.drops[dropUnknownCID]++
 		return
 	}
-	if pkt[0]&wire.FixedBit == 0 { // R9000-17.3.1-1
+	if pkt[0]&wire.FixedBit == 0 && !c.localParams.greaseQUICBit { // R9000-17.3.1-1 R9287-3-2
 		c.drops[dropMalformed]++
 		return
 	}
@@ -271,6 +275,7 @@ func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []b
 		return
 	}
 	c.received(p)
+	c.appReceived(now)
 	p.seenLocal = m.dst
 	c.pathHeard(now, p)
 	c.probingOnly = true
@@ -443,8 +448,12 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 	switch f.Type {
 	case wire.FrameTypePadding, wire.FrameTypePing:
 	case wire.FrameTypeDatagram:
-		if !c.cfg.Datagrams { // R9221-3-3
-			return &TransportError{Code: ProtocolViolation, Reason: "DATAGRAM without support announced"}
+		length := len(f.Data)
+		if f.WireType&1 == 0 {
+			length = -1 // the frame has none
+		}
+		if uint64(wire.SizeDatagramHeader(length)+len(f.Data)) > c.localParams.maxDatagramFrameSize { // R9221-3-3 R9221-3-4
+			return &TransportError{Code: ProtocolViolation, Reason: "DATAGRAM larger than announced"}
 		}
 		c.datagramsReceived++
 		c.lastDatagram = now

@@ -199,7 +199,7 @@ func TestPacketsDropped(t *testing.T) {
 				tc.advance(maxAckDelay)
 				tc.wantNoDatagram(test.name)
 				tc.wantAlive("after a packet that was dropped")
-			})
+			}, fixedQUICBit)
 		})
 	}
 }

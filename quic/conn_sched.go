@@ -13,9 +13,9 @@ import (
 // refreshViews rebuilds the views of the paths that may carry new work.
 func (c *Conn) refreshViews(now instant) {
 	c.views, c.viewPaths = c.views[:0], c.viewPaths[:0]
-	rate := 0.0
+	rate, early := 0.0, c.sendsEarly()
 	for _, p := range c.paths {
-		if !p.usable() || p.priority == sched.PriorityNever && c.otherPathLives(p) {
+		if !early && (!p.usable() || p.priority == sched.PriorityNever && c.otherPathLives(p)) {
 			continue
 		}
 		c.views = append(c.views, sched.Path{})
@@ -119,7 +119,7 @@ func (c *Conn) maxDatagramOn(p *pathState) int {
 	if len(p.ids.remote) == 0 {
 		return 0
 	}
-	room := p.mtu.size - (1 + int(p.ids.remote[0].id.n) + pnLen + 1 + aeadTagLen)
+	room := p.mtu.size - (c.appHeaderLen(p) + 1 + aeadTagLen)
 	return max(0, min(room, c.peerDatagramLimit()-1)) // R9221-3-2
 }
 

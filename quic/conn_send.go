@@ -29,7 +29,7 @@ func (c *Conn) send(now instant) (wake instant) {
 	if c.initial != nil || c.handshake != nil {
 		c.sendHandshake(now)
 	}
-	if c.complete && c.appKeys.write != nil {
+	if c.complete && c.appKeys.write != nil || c.sendsEarly() {
 		wake = c.sendApp(now)
 		c.sentBufs.release()
 	}
@@ -41,6 +41,9 @@ func (c *Conn) send(now instant) (wake instant) {
 		} else {
 			p.batch.release()
 		}
+	}
+	if c.exhausted {
+		c.drop(now, &TransportError{Code: NoError, Reason: "packet numbers used up"})
 	}
 	return wake
 }
@@ -148,11 +151,21 @@ func (c *Conn) beginPacket(p *pathState, size int) bool {
 	if len(p.ids.remote) == 0 || p.sockBlocked {
 		return false
 	}
+	if p.space.next > wire.MaxVarint { // R9000-12.3-3
+		c.exhausted = true
+		return false
+	}
 	buf := p.batch.begin(size)
 	if buf == nil {
 		return false
 	}
-	b := wire.AppendShortHeader(buf, p.ids.remote[0].id.bytes(), c.appKeys.phase, pnLen)
+	var b []byte
+	if c.zeroRTT.write != nil {
+		b, c.lenOff = c.appendZeroRTTHeader(buf, p)
+	} else {
+		b = wire.AppendShortHeader(buf, p.ids.remote[0].id.bytes(), c.appKeys.phase, pnLen)
+		c.greaseQUICBit(b)
+	}
 	b = wire.AppendPacketNumber(b, uint64(p.space.next), pnLen)
 	c.hdrLen = len(b)
 	c.w.cp = c.cp
@@ -171,9 +184,15 @@ func (c *Conn) endPacket(now instant, p *pathState, to tuple, flags sentFlags) i
 // endPacketFrom is endPacket for frames that are elsewhere than behind the header.
 func (c *Conn) endPacketFrom(now instant, p *pathState, to tuple, flags sentFlags, frames []byte) int {
 	pn := p.space.next
-	pkt := c.appKeys.write.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
-	c.appKeys.sealed++
-	c.appKeys.sentPhase = true
+	k := c.zeroRTT.write
+	if k != nil {
+		wire.SetLength(c.w.buf, c.lenOff, pnLen+len(frames)+aeadTagLen)
+	} else {
+		k = c.appKeys.write
+		c.appKeys.sealed++
+		c.appKeys.sentPhase = true
+	}
+	pkt := k.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
 	c.packetBuilt(now, p, appSpace, len(pkt), flags)
 	p.batch.commit(len(pkt), to, pn)
 	return len(pkt)
@@ -357,7 +376,7 @@ func (c *Conn) writeFrames(now instant, p *pathState, stream bool) int {
 // of its bucket that fit, in a packet of the open run if possible.
 func (c *Conn) writeDatagrams(now instant, p *pathState) int {
 	first := c.dgrams.more()
-	overhead := 1 + int(p.ids.remote[0].id.n) + pnLen + aeadTagLen
+	overhead := c.appHeaderLen(p) + aeadTagLen
 	need := overhead + 1 + first.Len()
 	size := p.mtu.size
 	seg := p.batch.segment()

@@ -14,10 +14,11 @@ const maxHandshakeBurst = 10
 // larger one an Initial packet would have little room for the handshake.
 const maxTokenLen = 768
 
-// longPacket is an Initial or Handshake packet that is built and not sealed yet.
+// longPacket is an Initial, Handshake or coalesced 0-RTT packet that is built and not sealed yet.
 type longPacket struct {
 	sp     spaceID
-	ls     *longSpace
+	space  *space
+	key    *keys
 	start  int // offset in the datagram
 	hdrLen int // of the header, packet number included
 	lenOff int // offset of the Length field in the packet
@@ -64,6 +65,11 @@ func (c *Conn) sendHandshakeDatagram(now instant, p *pathState) int {
 	if n == 0 {
 		return 0
 	}
+	if lp := &c.long[n]; c.buildZeroRTT(now, p, lp, buf[size:size:limit]) {
+		lp.start = size
+		size += len(lp.w.buf) + aeadTagLen
+		n++
+	}
 	if last := &c.long[n-1]; pad && size < minInitialSize {
 		last.w.padTo(len(last.w.buf) + minInitialSize - size)
 		size = minInitialSize
@@ -73,7 +79,7 @@ func (c *Conn) sendHandshakeDatagram(now instant, p *pathState) int {
 		lp := &c.long[i]
 		pkt := lp.w.buf
 		wire.SetLength(pkt, lp.lenOff, len(pkt)-lp.hdrLen+pnLen+aeadTagLen)
-		out := lp.ls.write.seal(&c.seal, pkt, lp.hdrLen, pnLen, 0, uint64(lp.ls.space.next))
+		out := lp.key.seal(&c.seal, pkt, lp.hdrLen, pnLen, 0, uint64(lp.space.next))
 		c.w.recs, c.w.ackEliciting, c.w.inFlight = lp.w.recs, lp.w.ackEliciting, lp.w.inFlight
 		c.packetBuilt(now, p, lp.sp, len(out), 0)
 		handshakeSent = handshakeSent || lp.sp == handshakeSpace
@@ -106,12 +112,13 @@ func (c *Conn) buildLong(now instant, p *pathState, sp spaceID, lp *longPacket, 
 	if !probe && !data && !ls.space.acks.due(now) && !(c.closing.phase != notClosing) {
 		return false
 	}
-	*lp = longPacket{sp: sp, ls: ls, w: packetWriter{recs: lp.w.recs}}
+	*lp = longPacket{sp: sp, space: &ls.space, key: ls.write, w: packetWriter{recs: lp.w.recs}}
 	var token []byte
 	if typ == wire.Initial {
 		token = c.token // R9000-8.1.2-1 R9000-8.1.3-1
 	}
 	b, lenOff := wire.AppendLongHeader(buf[:0], typ, version1, c.ids[0].remote[0].id.bytes(), c.ids[0].local[0].id[:], token, pnLen)
+	c.greaseQUICBit(b)
 	b = wire.AppendPacketNumber(b, uint64(ls.space.next), pnLen)
 	lp.hdrLen, lp.lenOff = len(b), lenOff
 	lp.w.reset(b, cap(buf)-aeadTagLen)

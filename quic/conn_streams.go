@@ -37,6 +37,8 @@ type streamsState struct {
 	// peerBidiLimit is the initial MAX_STREAM_DATA for streams that the peer opens.
 	peerBidiLimit uint64
 
+	early bool // the packet being processed is a 0-RTT packet
+
 	streams map[uint64]*Stream
 	all     streamQueue
 	control streamQueue
@@ -56,13 +58,46 @@ func (st *streamsState) init(isServer bool, cfg streamsConfig) {
 	st.box.awaitCredit(creditDueAt(st.flow.window, st.flow.recvLimit))
 }
 
-// setPeerParams takes the peer's initial limits, before the first stream exists.
+// setPeerParams takes the peer's initial limits: those of an earlier connection, for
+// 0-RTT, or the present ones, which are not lower.
 func (st *streamsState) setPeerParams(p *transportParams) {
 	st.flow.raiseSendLimit(p.initialMaxData)
 	st.peerBidiLimit = p.initialMaxStreamDataBidiLocal
 	st.local[bidiStream].max = p.initialMaxStreamsBidi
 	st.local[uniStream].max = p.initialMaxStreamsUni
 	st.box.setPeerParams(p)
+	st.collect() // all that have the limits from before
+	s := st.all.head
+	for range len(st.streams) {
+		next := s.links[queueAll].next
+		if s.IsLocal() {
+			limit := p.initialMaxStreamDataBidiRemote
+			if s.IsUni() {
+				limit = p.initialMaxStreamDataUni
+			}
+			s.mu.Lock()
+			s.send.raiseLimit(limit)
+			s.mu.Unlock()
+			st.refresh(s)
+		}
+		s = next
+	}
+}
+
+// restart forgets all streams, which are ours, as if none had ever been opened; they
+// fail with err. The limits are zero until setPeerParams.
+func (st *streamsState) restart(err error) {
+	for _, s := range st.box.restart() {
+		s.gone = true
+		s.fail(err)
+	}
+	for s := st.all.head; s != nil; s = st.all.head {
+		st.forget(s)
+		s.fail(err)
+	}
+	st.local = [numStreamTypes]localStreamLimit{}
+	st.flow.sendLimit, st.flow.sent = 0, 0
+	st.flow.blocked.clear()
 }
 
 // open creates a stream, waiting until the peer's limit permits it.
@@ -97,6 +132,9 @@ func (st *streamsState) collect() {
 	changed, waiting := st.box.take()
 	for _, s := range changed {
 		s.posted.Store(false) // before the look at it: what comes later is posted again
+		if s.gone {
+			continue
+		}
 		if s.IsLocal() && streamNum(s.id) == st.local[typeOfStream(s.id)].created {
 			st.local[typeOfStream(s.id)].created++
 			st.add(s)
@@ -222,6 +260,7 @@ func (st *streamsState) handleForReceiver(f *wire.Frame) *TransportError {
 	var grown uint64
 	s.mu.Lock()
 	if f.Type == wire.FrameTypeStream {
+		s.recv.early = s.recv.early || st.early
 		grown, err = s.recv.handleData(f.Offset, f.Data, f.Fin, st.flow.recvCredit())
 	} else {
 		grown, err = s.recv.handleReset(s.id, f.ErrorCode, f.Value, st.flow.recvCredit())

@@ -17,6 +17,7 @@ func (c *Conn) advance(now instant) {
 		return
 	}
 	c.appKeys.expire(now)
+	c.zeroRTT.expire(now)
 	if t := c.blockedTime(); t != 0 && now >= t {
 		c.repeatBlocked(now)
 	}
@@ -97,6 +98,7 @@ func (c *Conn) nextTimer(now instant) instant {
 	}
 	t := earliest(c.idleDeadline(), c.handshakeEnd)
 	t = earliest(t, c.appKeys.prevUntil)
+	t = earliest(t, c.zeroRTT.readUntil)
 	t = earliest(t, c.blockedTime())
 	t = earliest(t, c.nextWish)
 	t = earliest(t, c.lastPathGone)

@@ -46,7 +46,7 @@ func (c *Conn) setInitialKeys(dcid []byte) {
 // startTLS begins the handshake.
 func (c *Conn) startTLS(now instant) {
 	c.setLocalParams()
-	qc := &tls.QUICConfig{TLSConfig: c.cfg.TLS}
+	qc := &tls.QUICConfig{TLSConfig: c.tlsConfig(), EnableSessionEvents: true}
 	if c.isClient {
 		c.tls = tls.QUICClient(qc)
 	} else {
@@ -84,6 +84,8 @@ func (c *Conn) setLocalParams() {
 		token := c.e.resetKey.token(c.ids[0].local[0].id[:])
 		p.statelessResetToken = &token
 	}
+	p.greaseQUICBit = !c.cfg.FixedQUICBit
+	p.reserved = newReservedParam(c.rand)
 	if c.cfg.Datagrams {
 		p.maxDatagramFrameSize = maxDatagramFrameSize
 	}
@@ -109,10 +111,8 @@ func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *crypt
 		}
 		n, typ := s.messages.next(b)
 		b = b[:n]
-		if level == tls.QUICEncryptionLevelApplication {
-			if err := checkPostHandshake(typ); err != nil {
-				return err
-			}
+		if err := c.checkMessage(level, s, b, typ); err != nil {
+			return err
 		}
 		err := c.tls.HandleData(level, b)
 		s.advance(len(b))
@@ -133,6 +133,9 @@ type messageScanner struct {
 	have   int     // bytes of header
 	body   int     // bytes left of the message that follows it
 }
+
+// atEnd says that what next was called for last ends a message.
+func (m *messageScanner) atEnd() bool { return m.have == 0 && m.body == 0 }
 
 // next returns how many of the next bytes end the present message, all if none do, and
 // the type of the message whose header they complete, 0 if none.
@@ -158,6 +161,31 @@ func (m *messageScanner) next(b []byte) (n int, typ byte) {
 	}
 	return n, typ
 }
+
+// checkMessage refuses what crypto/tls would let pass, or refuse with another error, in
+// b, the next bytes of a message, whose header they complete if typ is not 0.
+func (c *Conn) checkMessage(level tls.QUICEncryptionLevel, s *cryptoStream, b []byte, typ byte) error {
+	switch {
+	case level == tls.QUICEncryptionLevelInitial && !c.isClient:
+		at := s.in.readOffset()
+		if at <= sessionIDAt && sessionIDAt-at < uint64(len(b)) && b[sessionIDAt-at] != 0 { // R9001-8.4-2
+			return &TransportError{Code: ProtocolViolation, Reason: "ClientHello with a legacy_session_id"}
+		}
+	case level == tls.QUICEncryptionLevelApplication:
+		if err := checkPostHandshake(typ); err != nil {
+			return err
+		}
+		if c.isClient && c.ticket.take(b, s.messages.atEnd()) {
+			return &TransportError{Code: ProtocolViolation, Reason: "max_early_data_size is not 0xffffffff"}
+		}
+	}
+	return nil
+}
+
+// sessionIDAt is where the length of legacy_session_id is in the stream of a client's
+// CRYPTO frames, which begins with its ClientHello: behind type and length of the
+// message, version and random (RFC 8446 section 4.1.2).
+const sessionIDAt = 4 + 2 + 32
 
 // checkPostHandshake refuses messages that must not follow the handshake.
 func checkPostHandshake(typ byte) error {
@@ -195,6 +223,14 @@ func (c *Conn) tlsEvents(now instant) error {
 			case tls.QUICEncryptionLevelApplication:
 				c.appCrypto.write(ev.Data)
 			}
+		case tls.QUICResumeSession:
+			c.resuming(ev.SessionState)
+		case tls.QUICStoreSession:
+			if err := c.storeSession(ev.SessionState); err != nil {
+				return c.tlsError(err)
+			}
+		case tls.QUICRejectedEarlyData:
+			c.earlyRejected()
 		case tls.QUICTransportParameters:
 			if err := c.setPeerParams(now, ev.Data); err != nil {
 				return err
@@ -227,7 +263,7 @@ func (c *Conn) tlsFailed(now instant, err error) { c.startClose(now, c.tlsError(
 
 // setSecret installs keys.
 func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
-	if read {
+	if read && ev.Level != tls.QUICEncryptionLevelEarly {
 		c.readLevel = ev.Level
 	}
 	k, err := newKeys(ev.Suite, ev.Data)
@@ -235,6 +271,8 @@ func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
 		return &TransportError{Code: InternalError, Reason: err.Error()}
 	}
 	switch ev.Level {
+	case tls.QUICEncryptionLevelEarly:
+		c.setEarlyKeys(k)
 	case tls.QUICEncryptionLevelHandshake:
 		if c.handshake == nil {
 			return nil
@@ -250,6 +288,7 @@ func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
 			c.appKeys.setRead(k)
 		} else {
 			c.appKeys.setWrite(k)
+			c.zeroRTT.write = nil // R9001-5.6-2
 		}
 	}
 	return nil
@@ -282,9 +321,9 @@ func (c *Conn) setPeerParams(now instant, b []byte) error {
 	for _, q := range c.paths {
 		q.loss.setMaxAckDelay(p.maxAckDelay())
 	}
-	c.streams.setPeerParams(&p)
-	if c.cfg.Datagrams {
-		c.peerDatagram.Store(int64(p.maxDatagramFrameSize))
+	c.peerGrease = p.greaseQUICBit && !c.cfg.FixedQUICBit // R9287-3.1-3
+	if !c.zeroRTT.offered {                               // or else they hold once it is known whether 0-RTT is accepted
+		c.setPeerLimits(&p)
 	}
 	return nil
 }
@@ -295,6 +334,9 @@ func (c *Conn) handshakeComplete(now instant) error {
 	c.tlsState.Store(&st)
 	if c.peerParams == nil {
 		return &TransportError{Code: CryptoErrorBase + 109, Reason: "no transport parameters"} // R9001-8.2-1
+	}
+	if err := c.endEarly(); err != nil {
+		return err
 	}
 	c.complete = true
 	c.handshakeEnd = 0
@@ -310,6 +352,9 @@ func (c *Conn) handshakeComplete(now instant) error {
 		c.confirm(now)
 		c.handshakeSeen = true
 		c.e.handshakeEnded(c, true)
+		if err := c.sendTicket(); err != nil {
+			return c.tlsError(err)
+		}
 	}
 	close(c.handshakeDone)
 	c.updateMaxDatagram()

@@ -124,6 +124,7 @@ func TestServerHandshake(t *testing.T) {
 			t.Errorf("first 1-RTT packet has number %d", done.num)
 		}
 		tc.wantType("an address validation token", tNewToken)
+		tc.wantType("a session ticket", tCrypto)
 		tc.wantIdle("handshake complete")
 		if c, err := tc.e.Accept(t.Context()); err != nil || c != tc.conn {
 			t.Errorf("Accept: %v", err)
@@ -306,7 +307,7 @@ func TestForeignPackets(t *testing.T) {
 		tc.wantNoDatagram("another Source Connection ID") // R9000-7.2-3 R9000-7.2-4
 		tc.handshake()
 		tc.wantAlive("foreign packets")
-	})
+	}, fixedQUICBit)
 }
 
 // TestUnknownParameters are ignored.

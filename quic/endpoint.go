@@ -35,14 +35,15 @@ type Endpoint struct {
 	acceptc  chan *Conn
 	closec   chan struct{}
 
-	mu         sync.Mutex
-	sockets    []*endpointSocket
-	conns      map[*Conn]struct{}
-	handshakes int // server connections before completion
-	closed     bool
-	resets     resetLimiter
-	usedTokens replayFilter   // of NEW_TOKEN
-	wg         sync.WaitGroup // readers and loops
+	mu          sync.Mutex
+	sockets     []*endpointSocket
+	conns       map[*Conn]struct{}
+	handshakes  int // server connections before completion
+	closed      bool
+	resets      resetLimiter
+	usedTokens  replayFilter   // of NEW_TOKEN
+	usedTickets replayFilter   // for 0-RTT
+	wg          sync.WaitGroup // readers and loops
 }
 
 // NewEndpoint makes an endpoint without sockets. cfg is the configuration of
@@ -111,7 +112,8 @@ func (e *Endpoint) socket(s Socket) *endpointSocket {
 	return nil
 }
 
-// Accept waits for the next connection of a client; its handshake is complete.
+// Accept waits for the next connection of a client; its handshake is complete, unless
+// it uses 0-RTT, which Config must allow.
 func (e *Endpoint) Accept(ctx context.Context) (*Conn, error) {
 	select {
 	case c := <-e.acceptc:
@@ -126,15 +128,31 @@ func (e *Endpoint) Accept(ctx context.Context) (*Conn, error) {
 // Dial opens a connection to remote over s, which must have been added, and waits
 // for the end of the handshake.
 func (e *Endpoint) Dial(ctx context.Context, s Socket, remote netip.AddrPort, cfg *Config) (*Conn, error) {
+	return e.dial(ctx, s, remote, cfg, false)
+}
+
+// DialEarly is Dial for 0-RTT: if Config.Sessions has a session with which the server
+// takes it, DialEarly returns at once, and what is sent before Conn.HandshakeComplete can
+// be replayed by an attacker. If the server then rejects it, all streams fail with
+// Err0RTTRejected and can be opened anew; Conn.Used0RTT tells. Without such a session
+// DialEarly is Dial.
+func (e *Endpoint) DialEarly(ctx context.Context, s Socket, remote netip.AddrPort, cfg *Config) (*Conn, error) {
+	return e.dial(ctx, s, remote, cfg, true)
+}
+
+func (e *Endpoint) dial(ctx context.Context, s Socket, remote netip.AddrPort, cfg *Config, early bool) (*Conn, error) {
 	es := e.socket(s)
 	if es == nil {
 		return nil, net.ErrClosed
 	}
 	c := newClientConn(e, cfg.withDefaults(), es, netip.AddrPortFrom(remote.Addr().Unmap(), remote.Port()))
+	c.zeroRTT.wanted = early
 	if err := e.start(c); err != nil {
 		return nil, err
 	}
 	select {
+	case <-c.earlyC:
+		return c, nil
 	case <-c.handshakeDone:
 		return c, nil
 	case <-c.doneC:
@@ -184,6 +202,15 @@ func (e *Endpoint) handshakeEnded(c *Conn, ok bool) {
 	if !ok {
 		return
 	}
+	e.handOver(c)
+}
+
+// handOver has Accept return c, once. It is called on the loop of c.
+func (e *Endpoint) handOver(c *Conn) {
+	if c.handed {
+		return
+	}
+	c.handed = true
 	select {
 	case e.acceptc <- c:
 	default:

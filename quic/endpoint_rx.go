@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -121,13 +122,13 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, s
 	if h.Version != version1 {
 		// R9000-5.2.2-1 R9000-5.2.2-2 R9000-6.1-1
 		if h.Version != 0 && len(d) >= minInitialSize {
-			out := wire.AppendVersionNegotiation(nil, h.DstConnID, h.SrcConnID, supportedVersions)
+			out := wire.AppendVersionNegotiation(nil, h.DstConnID, h.SrcConnID, append(slices.Clip(supportedVersions), reservedVersion()))
 			es.send(out, src, dst)
 		}
 		return nil
 	}
 	// R9000-14.1-2 R9000-7.2-1 R9000-5.2.2-4
-	if h.Type != wire.Initial || len(d) < minInitialSize || len(h.DstConnID) < localCIDLen || len(h.DstConnID) > maxCIDLen {
+	if h.Type != wire.Initial || h.FirstByte&wire.FixedBit == 0 && e.cfg.FixedQUICBit || len(d) < minInitialSize || len(h.DstConnID) < localCIDLen || len(h.DstConnID) > maxCIDLen {
 		return nil
 	}
 	return e.startHandshake(es, d, &h, n, src, dst)

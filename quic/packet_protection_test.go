@@ -101,7 +101,7 @@ func checkPacket(t *testing.T, k *keys, header, payload, want []byte, pnLen int,
 	}
 }
 
-// RFC 9001 appendix A.2.
+// RFC 9001 appendix A.2: R9001-A.2-1.
 func TestClientInitialExample(t *testing.T) {
 	want, err := os.ReadFile("testdata/rfc9001-a2-packet.hex")
 	if err != nil {
@@ -122,7 +122,7 @@ func TestClientInitialExample(t *testing.T) {
 		payload, unhex(t, string(want)), 4, 2)
 }
 
-// RFC 9001 appendix A.3.
+// RFC 9001 appendix A.3: R9001-A.3-1.
 func TestServerInitialExample(t *testing.T) {
 	_, server := initialKeys(unhex(t, exampleDstConnID))
 	checkPacket(t, server, unhex(t, "c1000000010008f067a5502a4262b50040750001"), unhex(t, `
@@ -137,7 +137,7 @@ func TestServerInitialExample(t *testing.T) {
 		2158407dd074ee`), 2, 1)
 }
 
-// RFC 9001 appendix A.5.
+// RFC 9001 appendix A.5: R9001-A.5-1.
 func TestChaCha20Example(t *testing.T) {
 	k, err := newKeys(tls.TLS_CHACHA20_POLY1305_SHA256,
 		unhex(t, "9ac312a7f877468ebe69422748ad00a1 5443f18203a07d6060f688f30f21632b"))

@@ -29,7 +29,9 @@ var driverFiles = []string{
 	"endpoint_rx.go",     // the goroutine of a socket
 	"mailbox.go",         // hand-over from any goroutine to the loop
 	"packetbuf.go",       // pool
+	"grease.go",          // randomness
 	"session_store.go",   // shared between connections
+	"session_ticket.go",  // tickets carry the wall-clock time
 	"stateless_reset.go", // randomness
 	"stream.go",          // what the application calls
 	"stream_mailbox.go",  // hand-over from the application to the loop

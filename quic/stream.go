@@ -71,6 +71,14 @@ func (s *Stream) IsUni() bool { return s.id&streamIDUni != 0 }
 // IsLocal reports whether we opened the stream.
 func (s *Stream) IsLocal() bool { return (s.id&streamIDServer != 0) == s.box.byServer }
 
+// Early reports whether some of the data that has arrived came in 0-RTT packets: an
+// attacker may have sent it again.
+func (s *Stream) Early() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.recv.early
+}
+
 // Read reads up to len(b) bytes, waiting for the first. At the end of the stream
 // the error is io.EOF, after a reset a *StreamError, after the deadline
 // os.ErrDeadlineExceeded, and when the connection is gone that of the connection,

@@ -107,6 +107,17 @@ func (m *streamMailbox) setPeerParams(p *transportParams) {
 	m.cond.Broadcast()
 }
 
+// restart forgets the streams that were opened, and the limits. It returns those that
+// the token holder may not have seen.
+func (m *streamMailbox) restart() []*Stream {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changed := m.changed
+	m.changed = nil
+	m.opened, m.limit, m.sendLimit = [numStreamTypes]uint64{}, [numStreamTypes]uint64{}, [numStreamTypes]uint64{}
+	return changed
+}
+
 // setLimit takes the peer's limit for streams of one type, and reports whether it
 // is too low for those who wait to open one.
 func (m *streamMailbox) setLimit(t streamType, limit uint64) (blocked bool) {

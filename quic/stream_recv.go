@@ -15,6 +15,8 @@ type recvPart struct {
 	sizeKnown bool
 	finalSize uint64
 
+	early bool // data came in a 0-RTT packet
+
 	reset    bool // RESET_STREAM received before all data
 	resetErr error
 

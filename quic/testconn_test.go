@@ -45,6 +45,9 @@ type testConn struct {
 	peerTLSConfig *tls.Config
 	tls           *tls.QUICConn
 	tlsErr        error
+	early         dialEarly
+	rejectEarly   bool
+	earlyKeys     *keys // of 0-RTT packets
 	peerComplete  bool
 	levels        [numSpaces]testLevel
 	phase         bool // Key Phase bit
@@ -175,6 +178,10 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 		case func(*tls.Config):
 			tc.peerTLSConfig = tc.peerTLSConfig.Clone()
 			o(tc.peerTLSConfig)
+		case dialEarly:
+			tc.early = o
+		case rejectEarly:
+			tc.rejectEarly = true
 		case originalDCID:
 			tc.originalDCID = &o
 		case socketMTU:
@@ -234,7 +241,14 @@ func (tc *testConn) core() *Conn {
 // startDial has the connection under test, a client, send its first packets.
 func (tc *testConn) startDial() {
 	go func() {
-		_, err := tc.e.Dial(tc.t.Context(), tc.sockets[0], tc.addr, tc.config)
+		dial := tc.e.Dial
+		if tc.early != nil {
+			dial = tc.e.DialEarly
+		}
+		c, err := dial(tc.t.Context(), tc.sockets[0], tc.addr, tc.config)
+		if tc.early != nil && err == nil {
+			tc.early(c)
+		}
 		tc.dialErr <- err
 	}()
 	synctest.Wait()

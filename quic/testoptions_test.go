@@ -17,5 +17,12 @@ type originalDCID struct{ value []byte }
 // draft-ietf-quic-multipath-15.
 type draft15 struct{}
 
+// dialEarly is an option: a client uses 0-RTT if it can, and the application does this as
+// soon as it may send.
+type dialEarly func(c *Conn)
+
+// rejectEarly is an option: a server as peer rejects 0-RTT.
+type rejectEarly struct{}
+
 // socketMTU is an option: the MTU of the interface of the first socket.
 type socketMTU int

@@ -42,7 +42,7 @@ func (t peerPacketType) String() string {
 
 // space is the index of the packet number space, 1-RTT spaces being one per path.
 func (t peerPacketType) space() spaceID {
-	return map[peerPacketType]spaceID{packetInitial: initialSpace, packetHandshake: handshakeSpace, packetOneRTT: appSpace}[t]
+	return map[peerPacketType]spaceID{packetInitial: initialSpace, packetHandshake: handshakeSpace, packetOneRTT: appSpace, packetZeroRTT: appSpace}[t]
 }
 
 // A peerPacket is one packet, sent or received by the peer. When it is to be sent,
@@ -265,6 +265,7 @@ type testLevel struct {
 func (tc *testConn) startPeerTLS() {
 	qc := &tls.QUICConfig{TLSConfig: tc.peerTLSConfig}
 	if tc.isClient {
+		qc.EnableSessionEvents = tc.rejectEarly
 		tc.tls = tls.QUICServer(qc)
 	} else {
 		tc.tls = tls.QUICClient(qc)
@@ -289,13 +290,17 @@ func (tc *testConn) peerTLSEvents() {
 			if err != nil {
 				tc.t.Fatal(err)
 			}
-			if ev.Kind == tls.QUICSetReadSecret {
+			if ev.Level == tls.QUICEncryptionLevelEarly {
+				tc.earlyKeys = k
+			} else if ev.Kind == tls.QUICSetReadSecret {
 				tc.levels[level].read = k
 			} else {
 				tc.levels[level].write = k
 			}
 		case tls.QUICWriteData:
 			tc.levels[level].crypto = append(tc.levels[level].crypto, ev.Data...)
+		case tls.QUICResumeSession:
+			ev.SessionState.EarlyData = false
 		case tls.QUICTransportParameters:
 			tc.connParams = parseTestParams(ev.Data)
 		case tls.QUICTransportParametersRequired:
@@ -329,7 +334,13 @@ func (tc *testConn) seal(p *peerPacket) []byte {
 	const pnLen = 4
 	l := &tc.levels[p.typ.space()]
 	k, next := l.write, &l.next
-	if p.typ == packetOneRTT {
+	if p.typ == packetZeroRTT {
+		k = tc.earlyKeys
+		if p.dcid == nil {
+			p.dcid = tc.initialDCID
+		}
+	}
+	if p.typ == packetOneRTT || p.typ == packetZeroRTT {
 		if p.phase {
 			k = k.next()
 		}
@@ -415,6 +426,15 @@ func (tc *testConn) openLong(p *peerPacket) int {
 	end := pnOff + int(length)
 	l := &tc.levels[p.typ.space()]
 	k := l.read
+	if p.typ == packetZeroRTT {
+		if tc.received[0] == nil {
+			tc.received[0] = make(map[uint64]bool)
+		}
+		l = &testLevel{received: tc.received[0]}
+		if k = tc.earlyKeys; k == nil && tc.rejectEarly {
+			return end
+		}
+	}
 	if p.typ == packetInitial && !bytes.Equal(p.dcid, tc.keysDCID) && len(p.dcid) > 0 && !bytes.Equal(p.dcid, peerCID(0, 0)) {
 		tc.t.Fatalf("Initial packet to unknown connection id %x", p.dcid)
 	}
@@ -424,7 +444,7 @@ func (tc *testConn) openLong(p *peerPacket) int {
 	if !tc.decrypt(p, k, bytes.Clone(p.raw[:end]), pnOff, 0) {
 		tc.t.Fatalf("%v packet does not decrypt", p.typ)
 	}
-	if p.first&0x0c != 0 || p.first&0x40 == 0 {
+	if p.first&0x0c != 0 || p.first&0x40 == 0 && !tc.greases() {
 		tc.t.Errorf("%v packet with first byte %#x", p.typ, p.first)
 	}
 	if l.received[p.num] {
@@ -432,6 +452,11 @@ func (tc *testConn) openLong(p *peerPacket) int {
 	}
 	l.received[p.num] = true
 	return end
+}
+
+// greases says that the peer takes packets with QUIC Bit 0.
+func (tc *testConn) greases() bool {
+	return slices.ContainsFunc(tc.params, func(p testParam) bool { return p.id == paramGreaseQUICBit })
 }
 
 // openShort reads the 1-RTT packet p.raw, if it is one.
@@ -464,7 +489,7 @@ func (tc *testConn) openShort(p *peerPacket) {
 		return
 	}
 	p.typ = packetOneRTT
-	if p.first&0x18 != 0 || p.first&0x60 != 0x40 { // R9000-17.4-1: no spin bit
+	if p.first&0x38 != 0 || p.first&0x40 == 0 && !tc.greases() { // R9000-17.4-1: no spin bit
 		tc.t.Errorf("%v with first byte %#x", p, p.first)
 	}
 	if want := p.phase != tc.phase; p.first&4 != 0 != want {

@@ -51,6 +51,8 @@ type transportParams struct {
 	disableActiveMigration bool
 	greaseQUICBit          bool
 
+	reserved reservedParam // to be sent
+
 	initialMaxPathID   maxPathIDParam // of draft-21
 	initialMaxPathID15 maxPathIDParam // of draft-15
 }
@@ -131,6 +133,7 @@ func (p *transportParams) append(b []byte) []byte {
 	if p.greaseQUICBit {
 		b = appendBytesParam(b, paramGreaseQUICBit, []byte{})
 	}
+	b = appendBytesParam(b, p.reserved.id, p.reserved.value)
 	if p.preferredAddress != nil {
 		b = appendBytesParam(b, paramPreferredAddress, p.preferredAddress.append(nil))
 	}

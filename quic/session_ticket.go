@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"time"
+)
+
+// What a TLS session carries for us, in the Extra field of tls.SessionState: the
+// transport parameters that 0-RTT is sent by, and what makes a ticket good for 0-RTT once.
+
+// ticketMark begins our entry, and names its version.
+var ticketMark = []byte("mqvpn quic 1 ")
+
+type ticketInfo struct {
+	id     replayID
+	issued time.Time
+	params transportParams // remembered ones, of the server
+}
+
+// newTicketInfo describes a session that begins now.
+func newTicketInfo(server *transportParams) ticketInfo {
+	return ticketInfo{id: replayID(randomCID()), issued: time.Now(), params: server.remembered()}
+}
+
+func (t *ticketInfo) encode() []byte {
+	b := append(bytes.Clone(ticketMark), t.id[:]...)
+	b = binary.BigEndian.AppendUint64(b, uint64(t.issued.UnixNano()))
+	return t.params.append(b)
+}
+
+// findTicketInfo reads our entry of Extra.
+func findTicketInfo(extra [][]byte) (t ticketInfo, ok bool) {
+	for _, b := range extra {
+		b, ours := bytes.CutPrefix(b, ticketMark)
+		if !ours || len(b) < len(t.id)+8 {
+			continue
+		}
+		t.id = replayID(b)
+		t.issued = issuedAt(b[len(t.id):])
+		var err error
+		t.params, err = parseTransportParams(b[len(t.id)+8:], true)
+		return t, err == nil
+	}
+	return t, false
+}
+
+// useTicket says that a ticket may be used for 0-RTT: it was not before, by this endpoint.
+func (e *Endpoint) useTicket(t ticketInfo) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.usedTickets.use(t.id, t.issued)
+}
+
+// storeSession keeps a session that the server offers for later connections.
+func (c *Conn) storeSession(s *tls.SessionState) error {
+	t := newTicketInfo(c.peerParams)
+	s.Extra = append(s.Extra, t.encode())
+	return c.tls.StoreSession(s)
+}
+
+// sendTicket offers the client a session for later connections.
+func (c *Conn) sendTicket() error {
+	t := newTicketInfo(&c.localParams)
+	return c.tls.SendSessionTicket(tls.QUICSessionTicketOptions{EarlyData: c.cfg.AllowEarlyData, Extra: [][]byte{t.encode()}})
+}
+
+// tlsConfig is the configuration of crypto/tls, with our store of sessions.
+func (c *Conn) tlsConfig() *tls.Config {
+	if !c.isClient || c.cfg.Sessions == nil || c.cfg.TLS.ClientSessionCache != nil {
+		return c.cfg.TLS
+	}
+	t := c.cfg.TLS.Clone()
+	t.ClientSessionCache = sessionCache{c.cfg.Sessions, c.serverKey()}
+	return t
+}
+
+// sessionCache is the part of a SessionStore that crypto/tls sees: one server.
+type sessionCache struct {
+	store *SessionStore
+	key   serverKey
+}
+
+func (s sessionCache) Get(string) (*tls.ClientSessionState, bool) {
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	e := s.store.of(s.key)
+	if e == nil {
+		return nil, false
+	}
+	cs := takeNewest(&e.sessions)
+	return cs, cs != nil
+}
+
+func (s sessionCache) Put(_ string, cs *tls.ClientSessionState) {
+	if cs == nil {
+		return // what Get has returned is not there any more
+	}
+	s.store.mu.Lock()
+	defer s.store.mu.Unlock()
+	e := s.store.touch(s.key)
+	e.sessions = pushNewest(e.sessions, cs)
+}
