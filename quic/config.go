@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/mqvpn/mqvpn/quic/internal/congestion"
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
 	"github.com/mqvpn/mqvpn/quic/sched"
 )
@@ -83,8 +82,8 @@ type Config struct {
 
 	// NewScheduler makes the scheduler of a connection. Default: wlb.
 	NewScheduler func() sched.Scheduler
-	// NewController makes the congestion controller of a path. Default: CUBIC.
-	NewController func(maxDatagram int) congestion.Controller
+	// CongestionControl is used on each path. Default: CUBIC.
+	CongestionControl CongestionControl
 
 	// StatelessResetKey derives the stateless reset tokens of the endpoint. Default: random.
 	StatelessResetKey *[32]byte
@@ -105,9 +104,6 @@ func (c *Config) withDefaults() *Config {
 	d.InitialMaxPathID = min(d.InitialMaxPathID, maxPathsLimit)
 	if d.NewScheduler == nil {
 		d.NewScheduler = func() sched.Scheduler { return sched.NewWLB() }
-	}
-	if d.NewController == nil {
-		d.NewController = func(n int) congestion.Controller { return congestion.NewCubic(n) }
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

@@ -11,6 +11,7 @@ type deliveryRate struct {
 	delivered     uint64  // bytes acknowledged so far
 	deliveredTime instant // when that last grew
 	firstSent     instant // when the newest packet acknowledged was sent
+	lost          uint32  // bytes that were lost as a signal of congestion, modulo 2³²
 	// limitedUntil is what delivered will be when the last packet sent before the
 	// sender ran out of work is acknowledged. Only beyond it are the packets sent
 	// since then as dense as the path allows; a path begins without work.
@@ -25,6 +26,7 @@ func (d *deliveryRate) packetSent(now instant, inFlight int, p *sentPacket) {
 		d.firstSent, d.deliveredTime = now, now
 	}
 	p.delivered, p.deliveredTime, p.firstSent = d.delivered, d.deliveredTime, d.firstSent
+	p.lost, p.inFlight = d.lost, uint32(inFlight)+uint32(p.size)
 	if d.delivered <= d.limitedUntil {
 		p.flags |= sentAppLimited
 	}

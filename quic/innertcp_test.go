@@ -168,7 +168,7 @@ func (it *innerTCP) transmit(now time.Duration, f *innerFlow) {
 		if f.inFlight++; f.inFlight == 1 {
 			f.timerFrom = now
 		}
-		f.cc.PacketSent(now, innerSegment, f.inFlight*innerSegment)
+		f.cc.PacketSent(now, innerSegment, f.inFlight*innerSegment, false)
 		bufs = append(bufs, it.packet(f.key, innerSegment, s))
 	}
 	if len(bufs) > 0 {
@@ -261,7 +261,7 @@ func (it innerSender) HandleDatagram(b []byte) {
 	}
 	now := it.now()
 	una, n := binary.BigEndian.Uint64(b[8:]), int(binary.BigEndian.Uint64(b[16:]))
-	acked, before := 0, f.inFlight
+	acked := 0
 	var newest, rtt time.Duration
 	take := func(s uint64) {
 		g := f.segs[s]
@@ -289,7 +289,7 @@ func (it innerSender) HandleDatagram(b []byte) {
 		delete(f.segs, f.una)
 	}
 	if acked > 0 {
-		f.acknowledged(now, acked, before, newest, rtt)
+		f.acknowledged(now, acked, newest, rtt)
 	}
 	it.transmit(now, f)
 }
@@ -305,7 +305,7 @@ func (f *innerFlow) spurious() {
 }
 
 // acknowledged updates RTT and window, and finds losses by time: RFC 8985.
-func (f *innerFlow) acknowledged(now time.Duration, segments, inFlight int, newest, rtt time.Duration) {
+func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt time.Duration) {
 	f.backoff, f.timerFrom = 0, now
 	if newest == 0 {
 		return
@@ -336,14 +336,14 @@ func (f *innerFlow) acknowledged(now time.Duration, segments, inFlight int, newe
 	}
 	if lost > 0 {
 		window, before := f.cc.Window(), *f.cc
-		f.cc.Lost(congestion.Loss{Now: now, Bytes: lost * innerSegment, SentTime: lostSent, InFlight: f.inFlight * innerSegment})
+		f.cc.Lost(congestion.Loss{Now: now, Bytes: lost * innerSegment, SentTime: lostSent})
 		if f.cc.Window() < window {
 			f.before, f.doubtful = before, 0
 		}
 		f.doubtful += lost
 	}
 	f.cc.Acked(congestion.Ack{
-		Now: now, Bytes: segments * innerSegment, SentTime: newest, InFlight: inFlight * innerSegment,
+		Now: now, Bytes: segments * innerSegment, SentTime: newest, InFlight: f.inFlight * innerSegment,
 		SRTT: f.srtt, LatestRTT: rtt, MinRTT: f.minRTT,
 	})
 }

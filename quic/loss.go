@@ -65,6 +65,10 @@ type lossState struct {
 	// packetsLost and spuriousLosses count packets declared lost, and those of them
 	// that were acknowledged afterwards. MTU probes do not count.
 	packetsLost, spuriousLosses uint64
+	// An episode of losses begins with one that was sent after the former began.
+	// episodeLost counts its losses that are not known to be spurious.
+	episodeStart, episodeFrom instant // when; and when its first packet was sent
+	episodeLost               int
 
 	maxAckDelay   time.Duration // the peer's
 	ptoCap        time.Duration // upper bound of the PTO with back-off, 0 for none
@@ -128,7 +132,7 @@ func (l *lossState) init(cfg lossConfig) {
 func (l *lossState) restart() {
 	l.rtt.init()
 	l.cc = l.newController(l.maxDatagram)
-	l.pacer = congestion.NewPacer(l.maxDatagram)
+	l.pacer = congestion.NewPacer(l.cc.SendQuantum())
 	l.rate = deliveryRate{}
 	l.lossFraction = 0
 	l.firstSent = 0
@@ -139,7 +143,6 @@ func (l *lossState) restart() {
 func (l *lossState) setMaxDatagram(n int) {
 	l.maxDatagram = n
 	l.cc.SetMaxDatagram(n)
-	l.pacer.SetMaxDatagram(n)
 }
 
 // setMaxAckDelay tells the peer's max_ack_delay.
@@ -222,7 +225,7 @@ func (l *lossState) packetSent(now instant, sp spaceID, p sentPacket, recs []fra
 		if l.inFlight+l.maxDatagram > l.cc.Window() {
 			l.windowUsed = now
 		}
-		l.cc.PacketSent(now.since(), int(p.size), l.inFlight)
+		l.cc.PacketSent(now.since(), int(p.size), l.inFlight, p.flags&sentAppLimited != 0)
 		l.pacer.Spend(now.since(), int(p.size))
 	}
 	if p.flags&sentAckEliciting != 0 {
@@ -370,7 +373,7 @@ func (l *lossState) expired(now instant, out fateFunc) (pto bool) {
 // updatePacing gives the pacer the rate that follows from window and RTT.
 func (l *lossState) updatePacing(now instant) {
 	if l.rtt.hasSample() {
-		l.pacer.SetRate(now.since(), l.cc.PacingRate(l.rtt.smoothed))
+		l.pacer.SetRate(now.since(), l.cc.PacingRate(l.rtt.smoothed), l.cc.SendQuantum())
 	}
 }
 

@@ -34,7 +34,6 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 		return false, &TransportError{Code: ProtocolViolation, FrameType: f.WireType,
 			Reason: "acknowledgment of a packet that was not sent"}
 	}
-	inFlight := l.inFlight
 	acked := ackedPackets{largest: noPacket}
 	ranges := f.Ranges
 	for {
@@ -42,7 +41,7 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 		if !ok || packetNumber(hi) < s.sent.first {
 			break
 		}
-		l.ackRange(sp, s, max(packetNumber(lo), s.sent.first), packetNumber(hi), &acked, out)
+		l.ackRange(now, sp, s, max(packetNumber(lo), s.sent.first), packetNumber(hi), &acked, out)
 	}
 	largest := packetNumber(f.LargestAcked)
 	if acked.packets == 0 && largest <= s.largestAcked {
@@ -65,14 +64,20 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 	l.updateLossFraction(acked.counts, lost)
 	if acked.bytes > 0 {
 		a := congestion.Ack{
-			Now:          now.since(),
-			Bytes:        acked.bytes,
-			SentTime:     acked.newest.time.since(),
-			InFlight:     inFlight,
-			AppLimited:   l.appLimited && l.windowUsed < acked.newest.time,
-			SRTT:         l.rtt.smoothed,
-			MinRTT:       l.rtt.min,
-			DeliveryRate: rate,
+			Now:        now.since(),
+			Bytes:      acked.bytes,
+			SentTime:   acked.newest.time.since(),
+			InFlight:   l.inFlight,
+			AppLimited: l.appLimited && l.windowUsed < acked.newest.time,
+			SRTT:       l.rtt.smoothed,
+			MinRTT:     l.rtt.min,
+
+			Delivered:      l.rate.delivered,
+			PriorDelivered: acked.newest.delivered,
+			DeliveryRate:   rate,
+			RateLimited:    acked.newest.flags&sentAppLimited != 0,
+			TxInFlight:     int(acked.newest.inFlight),
+			LostSince:      int(l.rate.lost - acked.newest.lost),
 		}
 		if sampled {
 			a.LatestRTT = l.rtt.latest
@@ -93,19 +98,19 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 }
 
 // ackRange acknowledges the packets lo to hi, which are held.
-func (l *lossState) ackRange(sp spaceID, s *space, lo, hi packetNumber, acked *ackedPackets, out fateFunc) {
+func (l *lossState) ackRange(now instant, sp spaceID, s *space, lo, hi packetNumber, acked *ackedPackets, out fateFunc) {
 	pn := hi
 	for pn >= lo {
 		p := s.sent.at(pn)
 		if p.flags&sentAcked == 0 {
-			l.ackPacket(sp, s, pn, p, acked, out)
+			l.ackPacket(now, sp, s, pn, p, acked, out)
 		}
 		pn -= 1 + packetNumber(p.ackedBelow)
 	}
 	s.sent.at(hi).ackedBelow = uint32(hi - pn - 1)
 }
 
-func (l *lossState) ackPacket(sp spaceID, s *space, pn packetNumber, p *sentPacket, acked *ackedPackets, out fateFunc) {
+func (l *lossState) ackPacket(now instant, sp spaceID, s *space, pn packetNumber, p *sentPacket, acked *ackedPackets, out fateFunc) {
 	wasLost := p.flags&sentLost != 0
 	p.flags |= sentAcked
 	if p.size > minInitialSize {
@@ -133,8 +138,7 @@ func (l *lossState) ackPacket(sp spaceID, s *space, pn packetNumber, p *sentPack
 				acked.newest = *p
 			}
 		case p.flags&sentNoSignal == 0:
-			l.spuriousLosses++
-			l.lossFraction = max(l.lossFraction-lossGain, 0)
+			l.spuriousLoss(now, p)
 		}
 	}
 	l.report(sp, s, p, fateAcked, out)
@@ -176,7 +180,6 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 	s.lossTime = 0
 	s.scan = max(s.scan, s.sent.first)
 	delay := l.rtt.lossDelay()
-	event := congestion.Loss{Now: now.since()}
 	// Beyond the largest acknowledged packet only the bound on memory counts.
 	tooOld := s.next - maxSentPackets
 	end := max(s.largestAcked+1, tooOld)
@@ -196,21 +199,47 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 		l.losePacket(sp, s, p, out)
 		if p.flags&packetInFlight != 0 && p.flags&sentNoSignal == 0 {
 			packets++
-			event.Bytes += int(p.size)
-			event.SentTime = p.time.since()
+			l.congestionLoss(now, s, pn, p)
 		}
 	}
 	persistent := l.advanceScan(now, s)
 	l.packetsLost += uint64(packets)
-	if packets > 0 { // R9002-7.4-1
-		event.InFlight = l.inFlight
-		l.cc.Lost(event)
-	}
 	if persistent { // R9002-7.6.2-3
+		l.episodeLost = 0
 		l.cc.PersistentCongestion(now.since())
 		l.rtt.restartMin() // R9002-5.2-2
 	}
 	return packets
+}
+
+// congestionLoss tells the controller about packet pn, which is lost. R9002-7.4-1
+func (l *lossState) congestionLoss(now instant, s *space, pn packetNumber, p *sentPacket) {
+	l.rate.lost += uint32(p.size)
+	if p.time > l.episodeStart {
+		l.episodeStart, l.episodeFrom, l.episodeLost = now, p.time, 0
+	}
+	l.episodeLost++
+	l.cc.Lost(congestion.Loss{
+		Now:         now.since(),
+		Bytes:       int(p.size),
+		SentTime:    p.time.since(),
+		NewRun:      pn == s.sent.first || s.sent.at(pn-1).flags&sentLost == 0,
+		Delivered:   l.rate.delivered,
+		RateLimited: p.flags&sentAppLimited != 0,
+		TxInFlight:  int(p.inFlight),
+		LostSince:   int(l.rate.lost - p.lost),
+	})
+}
+
+// spuriousLoss notes that p was declared lost, and is delivered after all.
+func (l *lossState) spuriousLoss(now instant, p *sentPacket) {
+	l.spuriousLosses++
+	l.lossFraction = max(l.lossFraction-lossGain, 0)
+	if l.episodeLost > 0 && p.time >= l.episodeFrom {
+		if l.episodeLost--; l.episodeLost == 0 {
+			l.cc.SpuriousLoss(now.since())
+		}
+	}
 }
 
 // losePacket declares an unresolved packet lost.

@@ -416,3 +416,31 @@ func BenchmarkSendAck(b *testing.B) {
 		}
 	}
 }
+
+// TestSpuriousEpisode: the controller hears of losses that were none when the last
+// one of the episode is acknowledged.
+func TestSpuriousEpisode(t *testing.T) {
+	lt := newLossTest(t)
+	lt.warm(100 * ms)
+	lt.sendN(0, 6) // 1 to 6
+	lt.ack(100*ms, r(0, 0), r(6, 6))
+	if len(lt.cc.losses) != 3 || lt.cc.losses[0].LostSince != testMTU || lt.cc.losses[2].LostSince != 3*testMTU ||
+		!lt.cc.losses[0].NewRun || lt.cc.losses[1].NewRun || lt.cc.losses[1].TxInFlight != 2*testMTU {
+		t.Fatalf("controller heard %+v", lt.cc.losses)
+	}
+	lt.ack(101*ms, r(0, 2), r(4, 6))
+	if lt.cc.spurious != 0 {
+		t.Error("spurious with one packet lost")
+	}
+	lt.ack(102*ms, r(0, 6))
+	if lt.cc.spurious != 1 {
+		t.Errorf("spurious %d times with no packet lost", lt.cc.spurious)
+	}
+	// Another episode in which one is really lost.
+	lt.sendN(200*ms, 6) // 7 to 12
+	lt.ack(300*ms, r(0, 6), r(12, 12))
+	lt.ack(301*ms, r(0, 7), r(9, 12))
+	if lt.cc.spurious != 1 {
+		t.Error("spurious with a packet lost")
+	}
+}

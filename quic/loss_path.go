@@ -100,6 +100,6 @@ func (l *lossState) resumeCarefully(now instant) {
 	}
 	l.rate.limited(l.inFlight) // until a flight of now is acknowledged nothing new is known
 	l.closePersistentPeriod(l.lastSent)
-	l.pacer = congestion.NewPacer(l.maxDatagram)
+	l.pacer = congestion.NewPacer(l.cc.SendQuantum())
 	l.updatePacing(now)
 }

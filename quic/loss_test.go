@@ -25,17 +25,21 @@ type ccRecorder struct {
 	acks       []congestion.Ack
 	losses     []congestion.Loss
 	persistent int
+	spurious   int
 }
 
-func (c *ccRecorder) Window() int                            { return c.window }
-func (c *ccRecorder) PacingRate(time.Duration) float64       { return 0 }
-func (c *ccRecorder) PacketSent(time.Duration, int, int)     {}
-func (c *ccRecorder) Acked(a congestion.Ack)                 { c.acks = append(c.acks, a) }
-func (c *ccRecorder) Lost(l congestion.Loss)                 { c.losses = append(c.losses, l) }
-func (c *ccRecorder) PersistentCongestion(now time.Duration) { c.persistent++ }
-func (c *ccRecorder) Resume(time.Duration)                   { c.window /= 2 }
-func (c *ccRecorder) SetMaxDatagram(n int)                   {}
-func (c *ccRecorder) InSlowStart() bool                      { return false }
+func (c *ccRecorder) Window() int                      { return c.window }
+func (c *ccRecorder) PacingRate(time.Duration) float64 { return 0 }
+func (c *ccRecorder) SendQuantum() int                 { return 10 * testMTU }
+func (c *ccRecorder) SpuriousLoss(time.Duration)       { c.spurious++ }
+
+func (c *ccRecorder) PacketSent(time.Duration, int, int, bool) {}
+func (c *ccRecorder) Acked(a congestion.Ack)                   { c.acks = append(c.acks, a) }
+func (c *ccRecorder) Lost(l congestion.Loss)                   { c.losses = append(c.losses, l) }
+func (c *ccRecorder) PersistentCongestion(now time.Duration)   { c.persistent++ }
+func (c *ccRecorder) Resume(time.Duration)                     { c.window /= 2 }
+func (c *ccRecorder) SetMaxDatagram(n int)                     {}
+func (c *ccRecorder) InSlowStart() bool                        { return false }
 
 // lossTest drives a lossState with explicit times, as offsets from testStart.
 type lossTest struct {
@@ -237,7 +241,7 @@ func TestSentRing(t *testing.T) {
 }
 
 func TestSentPacketSize(t *testing.T) {
-	if n := unsafe.Sizeof(sentPacket{}); n > 48 {
+	if n := unsafe.Sizeof(sentPacket{}); n > 56 {
 		t.Errorf("a sentPacket has %d bytes", n)
 	}
 }

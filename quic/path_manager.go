@@ -35,7 +35,7 @@ func (c *Conn) newPath(now instant, s *idState, t tuple) *pathState {
 		c.initial, c.handshake = &longSpace{}, &longSpace{}
 		spaces[initialSpace], spaces[handshakeSpace] = &c.initial.space, &c.handshake.space
 	}
-	p.loss.init(lossConfig{isClient: c.isClient, maxDatagram: minInitialSize, spaces: spaces, newController: c.cfg.NewController})
+	p.loss.init(lossConfig{isClient: c.isClient, maxDatagram: minInitialSize, spaces: spaces, newController: c.cfg.CongestionControl.newController})
 	if c.peerParams != nil {
 		p.loss.setMaxAckDelay(c.peerParams.maxAckDelay())
 	}

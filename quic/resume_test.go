@@ -43,17 +43,20 @@ func TestReturnOfSaturatedPath(t *testing.T) {
 		after  quictest.LinkConfig // what the link is like when it returns
 		within time.Duration
 		up     bool
+		cc     CongestionControl
 	}{
-		{"near", 0, 3 * time.Second, near, time.Second, true},
-		{"far", 1, 3 * time.Second, far, time.Second, true},
-		{"far", 1, 3 * time.Second, far, time.Second, false},
-		{"far, dead for long", 1, 12 * time.Second, far, time.Second, true},
+		{"near", 0, 3 * time.Second, near, time.Second, true, NewReno},
+		{"far", 1, 3 * time.Second, far, time.Second, true, CUBIC},
+		{"far", 1, 3 * time.Second, far, time.Second, false, CUBIC},
+		{"far", 1, 3 * time.Second, far, time.Second, true, BBR},
+		{"far, dead for long", 1, 12 * time.Second, far, time.Second, true, CUBIC},
 		// Most of the first flight is lost.
-		{"far, an eighth of the rate", 1, 3 * time.Second, slow, 1500 * ms, false},
+		{"far, an eighth of the rate", 1, 3 * time.Second, slow, 1500 * ms, false, CUBIC},
 	} {
 		change := func(cc, sc *Config) {
 			cc.NewScheduler = func() sched.Scheduler { return sched.NewMinRTT() }
 			sc.NewScheduler = cc.NewScheduler
+			cc.CongestionControl, sc.CongestionControl = tt.cc, tt.cc
 		}
 		simulate(t, [2]quictest.LinkConfig{near, far}, change, func(n *testNet) {
 			client, server := n.connect(t)
@@ -75,9 +78,9 @@ func TestReturnOfSaturatedPath(t *testing.T) {
 			time.Sleep(window)
 			synctest.Wait()
 			rate := float64(link.Stats().Bytes-before) * 8 / window.Seconds()
-			t.Logf("%s, up %v: %.1f Mbit/s, window %d", tt.name, tt.up, rate/1e6, from.Stats().Paths[tt.cut].Cwnd)
+			t.Logf("%s, %v, up %v: %.1f Mbit/s, window %d", tt.name, tt.cc, tt.up, rate/1e6, from.Stats().Paths[tt.cut].Cwnd)
 			if rate < 0.9*float64(tt.after.Rate) {
-				t.Errorf("%s, up %v: %.1f of %.1f Mbit/s", tt.name, tt.up, rate/1e6, float64(tt.after.Rate)/1e6)
+				t.Errorf("%s, %v, up %v: %.1f of %.1f Mbit/s", tt.name, tt.cc, tt.up, rate/1e6, float64(tt.after.Rate)/1e6)
 			}
 			close(stop)
 			time.Sleep(10 * ms)

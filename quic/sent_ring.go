@@ -25,6 +25,8 @@ type sentPacket struct {
 	delivered     uint64
 	deliveredTime instant
 	firstSent     instant
+	lost          uint32 // bytes declared lost, modulo 2³²
+	inFlight      uint32 // bytes, with this packet
 
 	rec uint32 // position of its first frameRecord in the arena
 	// ackedBelow is, of an acknowledged packet, how many packets directly below it

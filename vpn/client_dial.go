@@ -213,12 +213,13 @@ func (c *client) openSocket(iface string, remote netip.Addr) (quic.Socket, error
 
 func (c *client) quicConfig(host string) *quic.Config {
 	return &quic.Config{
-		TLS:              clientTLS(c.cfg, host, c.roots),
-		HandshakeTimeout: maxHandshakeTime,
-		KeepAlive:        min(max(c.cfg.ReconnectInterval, minKeepAlive), maxKeepAlive),
-		Datagrams:        true,
-		NewScheduler:     schedulerMaker(c.cfg.Scheduler),
-		Logger:           c.log,
+		TLS:               clientTLS(c.cfg, host, c.roots),
+		CongestionControl: c.cfg.CongestionControl,
+		HandshakeTimeout:  maxHandshakeTime,
+		KeepAlive:         min(max(c.cfg.ReconnectInterval, minKeepAlive), maxKeepAlive),
+		Datagrams:         true,
+		NewScheduler:      schedulerMaker(c.cfg.Scheduler),
+		Logger:            c.log,
 	}
 }
 

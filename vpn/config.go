@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/mqvpn/mqvpn/quic"
 )
 
 // Mode says which end of the tunnel a program is.
@@ -62,6 +64,8 @@ type Config struct {
 	AuthKey  string // the client's key; on a server a key that anyone may share
 	// Scheduler is "wlb", "minrtt", "wlb_udp_pin" or "backup".
 	Scheduler string
+	// CongestionControl is of what this side sends.
+	CongestionControl quic.CongestionControl
 	// Control is the path of the control socket; "": chosen from TunName, "off": none.
 	Control string
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mqvpn/mqvpn/quic"
 )
 
 // parse reads a configuration as the programs do.
@@ -41,6 +43,7 @@ func TestConfigForms(t *testing.T) {
 	client.Reconnect, client.ReconnectInterval, client.ManageRoutes = false, 3*time.Second, false
 	client.AuthKey, client.Paths = "k=/+", []string{"eth0", "wlan0"}
 	client.Scheduler, client.Control = "minrtt", "/tmp/c.sock"
+	client.CongestionControl = quic.BBR
 
 	server := defaultConfig(ModeServer)
 	server.Listen = []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:4443"), netip.MustParseAddrPort("[::]:4443")}
@@ -60,7 +63,7 @@ func TestConfigForms(t *testing.T) {
 		{name: "client flags", mode: ModeClient, want: client, args: strings.Fields("--mode client" +
 			" --server 203.0.113.1:443 -s [2001:db8::1]:8443 --tls-server-name vpn.example.com --pin " + pinHex +
 			" --tun-name tun7 --mtu 1400 --no-reconnect --reconnect-interval 3 --no-manage-routes --log-level debug" +
-			" --auth-key k=/+ --path eth0 -p wlan0 --scheduler minrtt --control /tmp/c.sock")},
+			" --auth-key k=/+ --path eth0 -p wlan0 --scheduler minrtt --cc bbr --control /tmp/c.sock")},
 		{name: "client INI", mode: ModeClient, want: client, file: `
 Mode = client
 [Server]
@@ -81,6 +84,7 @@ Key = "k=/+"
 Path = eth0
 Path = wlan0
 Scheduler = minrtt
+CC = bbr2
 [Control]
 Listen = /tmp/c.sock
 `},
@@ -88,7 +92,7 @@ Listen = /tmp/c.sock
   "mode": "client", "server_addr": ["203.0.113.1:443", "[2001:db8::1]:8443"],
   "tls_server_name": "vpn.example.com", "insecure": false, "pin": "` + strings.ToUpper(pinHex) + `",
   "tun_name": "tun7", "mtu": 1400, "reconnect": false, "reconnect_interval": 3, "manage_routes": false,
-  "log_level": "debug", "auth_key": "k=/+", "paths": ["eth0", "wlan0"], "scheduler": "minrtt",
+  "log_level": "debug", "auth_key": "k=/+", "paths": ["eth0", "wlan0"], "scheduler": "minrtt", "cc": "bbr",
   "control_listen": "/tmp/c.sock"
 }`},
 		{name: "server flags", mode: ModeServer, want: server, args: strings.Fields(
@@ -122,6 +126,13 @@ MaxClients = 64
 		} else if !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", tt.name, got, tt.want)
 		}
+	}
+}
+
+func TestConfigNoCongestionControl(t *testing.T) {
+	cfg, err := parse(ModeServer, "[Multipath]\nCC = none\n[Auth]\nKey = k\n")
+	if err != nil || cfg.CongestionControl != quic.CUBIC || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "using cubic") {
+		t.Errorf("%+v, %v", cfg, err)
 	}
 }
 
@@ -164,6 +175,8 @@ func TestConfigMessages(t *testing.T) {
 		{ModeClient, "", append(client, "--pin", pinHex, "--insecure"), []string{"--pin", "--insecure"}},
 		{ModeClient, "", append(client, "-p", "eth0", "-p", "eth0"), []string{"--path", "eth0", "twice"}},
 		{ModeClient, "", append(client, "--scheduler", "rr"), []string{"--scheduler", `"rr"`, "wlb, minrtt, wlb_udp_pin or backup"}},
+		{ModeClient, "", append(client, "--cc", "vegas"), []string{"--cc", `"vegas"`, "cubic, bbr or reno"}},
+		{ModeServer, "[Multipath]\nCC = quick", nil, []string{"CC", `"quick"`, "cubic, bbr or reno"}},
 		{ModeClient, "", append(client, "--reconnect-interval", "0"), []string{"--reconnect-interval", "0.1 to 3600"}},
 		{ModeClient, "", append(client, "-t", "much-too-long-a-name"), []string{"--tun-name", "15"}},
 		{ModeClient, "", append(client, "-L", "loud"), []string{"--log-level", "debug, info"}},

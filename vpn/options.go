@@ -14,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/mqvpn/mqvpn/quic"
 )
 
 // option is one thing that can be configured, under its three names.
@@ -86,6 +88,8 @@ var options = []*option{
 		reset: func(c *Config) { c.Paths = nil }, set: setPaths},
 	{flag: "scheduler", short: "S", section: "Multipath", key: "Scheduler", json: "scheduler", sides: bothSides, arg: "wlb|minrtt|wlb_udp_pin|backup",
 		usage: "how packets are spread over the paths (default wlb)", set: setScheduler},
+	{flag: "cc", section: "Multipath", key: "CC", json: "cc", sides: bothSides, arg: "cubic|bbr|reno",
+		usage: "congestion control of what this side sends (default cubic)", set: setCC},
 	{flag: "control", section: "Control", key: "Listen", json: "control_listen", sides: bothSides, arg: "PATH",
 		usage: "unix socket for \"status\"; off: none (default /run/mqvpn/TUNNAME.sock)",
 		set:   func(c *Config, v string) error { c.Control = v; return notEmpty(v) }},
@@ -308,6 +312,23 @@ func setScheduler(c *Config, v string) error {
 		return errors.New("want wlb, minrtt, wlb_udp_pin or backup")
 	}
 	c.Scheduler = v
+	return nil
+}
+
+func setCC(c *Config, v string) error {
+	name := v
+	switch v {
+	case "none":
+		name = quic.CongestionControl(0).String()
+		c.Warnings = append(c.Warnings, "cc none: there is no sending without congestion control; using "+name)
+	case "bbr2":
+		name = quic.BBR.String()
+	}
+	cc, err := quic.ParseCongestionControl(name)
+	if err != nil {
+		return errors.New("want cubic, bbr or reno")
+	}
+	c.CongestionControl = cc
 	return nil
 }
 

@@ -148,6 +148,7 @@ func (s *server) listen() (*quic.Endpoint, error) {
 		ConnReceiveWindow:     serverConnWindow,
 		Datagrams:             true,
 		NewScheduler:          schedulerMaker(s.cfg.Scheduler),
+		CongestionControl:     s.cfg.CongestionControl,
 		StatelessResetKey:     resetKey,
 		Logger:                s.log,
 	})

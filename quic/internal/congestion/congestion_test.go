@@ -233,14 +233,14 @@ func TestCubicClockStops(t *testing.T) {
 	}
 	plain := grow(func(_ *Cubic, now time.Duration) time.Duration { return now })
 	idle := grow(func(c *Cubic, now time.Duration) time.Duration {
-		c.PacketSent(now+time.Minute, mss, mss)
+		c.PacketSent(now+time.Minute, mss, mss, true)
 		return now + time.Minute
 	})
 	limited := grow(func(c *Cubic, now time.Duration) time.Duration {
 		for range 600 {
 			c.Acked(Ack{Now: now, Bytes: mss, SentTime: now - 50*ms, SRTT: 50 * ms, AppLimited: true})
 			now += 100 * ms
-			c.PacketSent(now, mss, mss) // idle in between, too
+			c.PacketSent(now, mss, mss, true) // idle in between, too
 		}
 		return now
 	})
@@ -248,6 +248,37 @@ func TestCubicClockStops(t *testing.T) {
 		if math.Abs(float64(got-plain)) > 0.02*float64(plain) {
 			t.Errorf("window %d after an %s minute, %d without", got, name, plain)
 		}
+	}
+}
+
+// TestCubicSpuriousLoss: RFC 9438 section 4.9.
+func TestCubicSpuriousLoss(t *testing.T) {
+	c := NewCubic(mss)
+	c.window, c.ssthresh, c.hystart.done = 1000*mss, 1000*mss, true
+	lose(c, time.Second)
+	now := avoid(c, 1051*ms, 4*time.Second)
+	window, curve := c.Window(), c.cubicCurve
+	lose(c, now)
+	if c.Window() >= window {
+		t.Fatal("no loss")
+	}
+	c.SpuriousLoss(now + 60*ms)
+	if got := c.Window(); got != window || c.windowMax != curve.windowMax || c.k != curve.k || c.InSlowStart() {
+		t.Errorf("window %d after a spurious loss, %d before; %+v, %+v", got, window, c.cubicCurve, curve)
+	}
+	avoid(c, now+60*ms, now+560*ms)
+	if got := c.Window(); got < window || got > window*11/10 {
+		t.Errorf("window %d half a second later", got)
+	}
+	// Once only, and nothing that a mark has told.
+	lose(c, now+time.Second)
+	c.SpuriousLoss(now + 1100*ms)
+	window = c.Window()
+	c.SpuriousLoss(now + 1200*ms)
+	c.Lost(Loss{Now: now + 2*time.Second, SentTime: now + 1950*ms, ECN: true})
+	c.SpuriousLoss(now + 2100*ms)
+	if got := c.Window(); got != int(float64(window)*cubicBeta) {
+		t.Errorf("window %d after a mark, want %d", got, int(float64(window)*cubicBeta))
 	}
 }
 
@@ -288,12 +319,12 @@ func TestHyStart(t *testing.T) {
 }
 
 func TestPacer(t *testing.T) {
-	p := NewPacer(mss)
+	p := NewPacer(10 * mss)
 	if p.Budget(0) < 1<<30 {
 		t.Error("paced before there is a rate")
 	}
 	const rate = 1.2e6 // a packet each millisecond
-	p.SetRate(time.Second, rate)
+	p.SetRate(time.Second, rate, 10*mss)
 	now := time.Second
 	// R9002-7.7-1: a burst of the initial window.
 	n := 0
@@ -336,7 +367,7 @@ func TestPacer(t *testing.T) {
 		t.Errorf("%d packets in 1.1 s, want 1100", sent)
 	}
 	// At high rates the depth is what 2 ms bring.
-	p.SetRate(now, 1e9)
+	p.SetRate(now, 1e9, 10*mss)
 	now += time.Second
 	if got := p.Budget(now); got != 2e6 {
 		t.Errorf("budget %d at 1 GB/s, want 2 MB", got)

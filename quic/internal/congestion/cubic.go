@@ -26,6 +26,19 @@ type Cubic struct {
 	resumption  resumption
 	hystart     hystart
 
+	cubicCurve
+	// undo is what the last event of congestion changed, while it may be spurious.
+	undo     cubicUndo
+	undoable bool
+
+	// The clock of the epoch stands still while the window is not the limit (RFC 9438 section 4.2).
+	paused      bool
+	pausedSince time.Duration
+	lastAck     time.Duration
+}
+
+// cubicCurve is what the growth in congestion avoidance follows.
+type cubicCurve struct {
 	windowPrior float64 // window when ssthresh was set last
 	windowMax   float64 // W_max; 0: the next epoch begins at its plateau
 
@@ -34,11 +47,13 @@ type Cubic struct {
 	epochStart time.Duration
 	k          float64 // seconds from epochStart to windowMax
 	windowEst  float64 // what Reno would have: W_est
+}
 
-	// The clock of the epoch stands still while the window is not the limit (RFC 9438 section 4.2).
-	paused      bool
-	pausedSince time.Duration
-	lastAck     time.Duration
+type cubicUndo struct {
+	window, ssthresh float64
+	curve            cubicCurve
+	hystart          hystart
+	since            time.Duration
 }
 
 var _ Controller = (*Cubic)(nil)
@@ -61,7 +76,9 @@ func (c *Cubic) PacingRate(srtt time.Duration) float64 {
 	return pacingRate(c.Window(), c.InSlowStart(), c.resumption.phase == guessing, srtt)
 }
 
-func (c *Cubic) PacketSent(now time.Duration, n, inFlight int) {
+func (c *Cubic) SendQuantum() int { return burstPackets * c.maxDatagram }
+
+func (c *Cubic) PacketSent(now time.Duration, n, inFlight int, limited bool) {
 	// The window was not tested while nothing was in flight.
 	if inFlight == n && c.inEpoch && !c.paused {
 		c.epochStart += now - c.lastAck
@@ -149,6 +166,7 @@ func (c *Cubic) Lost(l Loss) {
 	}
 	// R9002-7.3.1-1 R9002-7.3.2-1: the factor is CUBIC's.
 	c.recovery.enter(l.Now)
+	c.undo, c.undoable = cubicUndo{c.window, c.ssthresh, c.cubicCurve, c.hystart, l.Now}, !l.ECN && !wrong
 	c.hystart.done = true
 	if c.window < c.windowMax {
 		// Fast convergence: the share of this path shrinks, so stop below the old plateau.
@@ -165,7 +183,23 @@ func (c *Cubic) Lost(l Loss) {
 	}
 }
 
+// SpuriousLoss takes back the last event of congestion: RFC 9438 section 4.9.
+func (c *Cubic) SpuriousLoss(now time.Duration) {
+	if !c.undoable {
+		return
+	}
+	c.undoable = false
+	c.recovery.forget()
+	u := &c.undo
+	c.window, c.ssthresh = max(c.window, u.window), max(c.ssthresh, u.ssthresh)
+	c.cubicCurve, c.hystart = u.curve, u.hystart
+	if c.inEpoch {
+		c.epochStart += now - u.since // the clock stood still
+	}
+}
+
 func (c *Cubic) PersistentCongestion(now time.Duration) {
+	c.undoable = false
 	// R9002-7.6.2-3. After a time-out the next epoch begins at its plateau (RFC 9438 section 4.8).
 	c.window = float64(minWindow(c.maxDatagram))
 	c.windowMax = 0
@@ -180,7 +214,7 @@ func (c *Cubic) Resume(now time.Duration) {
 	if c.InSlowStart() && !math.IsInf(c.ssthresh, 1) {
 		known = int(c.ssthresh)
 	}
-	c.touched = true
+	c.touched, c.undoable = true, false
 	c.recovery.enter(now) // what was sent before says nothing about the path now
 	c.resumption.start(known)
 	c.window = float64(resumedWindow(known, c.maxDatagram))

@@ -37,7 +37,9 @@ func (c *NewReno) PacingRate(srtt time.Duration) float64 {
 	return pacingRate(c.window, c.InSlowStart(), c.resumption.phase == guessing, srtt)
 }
 
-func (c *NewReno) PacketSent(now time.Duration, n, inFlight int) {}
+func (c *NewReno) SendQuantum() int { return burstPackets * c.maxDatagram }
+
+func (c *NewReno) PacketSent(now time.Duration, n, inFlight int, limited bool) {}
 
 func (c *NewReno) Acked(a Ack) {
 	c.touched = true
@@ -81,6 +83,9 @@ func (c *NewReno) Lost(l Loss) {
 		c.window = minWindow(c.maxDatagram)
 	}
 }
+
+// SpuriousLoss changes nothing: RFC 9002 knows no undo.
+func (c *NewReno) SpuriousLoss(now time.Duration) {}
 
 func (c *NewReno) PersistentCongestion(now time.Duration) {
 	// R9002-7.6.2-3

@@ -7,39 +7,32 @@ import (
 	"time"
 )
 
-const (
-	pacerPackets = 10 // the initial window: RFC 9002 section 7.7
-	// pacerQuantum covers the lateness of a timer (about 1.1 ms measured): with
-	// less depth a path that sleeps between bursts could not reach its rate.
-	pacerQuantum = 2 * time.Millisecond
-)
+// pacerQuantum covers the lateness of a timer (about 1.1 ms measured): with less
+// depth a path that sleeps between bursts could not reach its rate.
+const pacerQuantum = 2 * time.Millisecond
 
 // Pacer is a token bucket in bytes. It starts full and unpaced. R9002-7.7-1
 type Pacer struct {
-	maxDatagram int
-	rate        float64 // bytes/s; 0: unpaced
-	tokens      float64 // may be negative after a probe that did not wait
-	updated     time.Duration
+	rate    float64 // bytes/s; 0: unpaced
+	quantum float64 // bytes that may leave at once at any rate
+	tokens  float64 // may be negative after a probe that did not wait
+	updated time.Duration
 }
 
-// NewPacer returns a pacer for packets of at most maxDatagram bytes.
-func NewPacer(maxDatagram int) Pacer {
-	return Pacer{maxDatagram: maxDatagram, tokens: float64(pacerPackets * maxDatagram)}
+// NewPacer returns a pacer whose first burst is quantum bytes.
+func NewPacer(quantum int) Pacer {
+	return Pacer{quantum: float64(quantum), tokens: float64(quantum)}
 }
 
-// SetRate sets the rate in bytes/s; 0 means unpaced.
-func (p *Pacer) SetRate(now time.Duration, rate float64) {
+// SetRate sets the rate in bytes/s, 0 meaning unpaced, and the burst in bytes that
+// is allowed at low rates.
+func (p *Pacer) SetRate(now time.Duration, rate float64, quantum int) {
 	p.refill(now)
-	p.rate = rate
+	p.rate, p.quantum = rate, float64(quantum)
 }
-
-// SetMaxDatagram tells the new largest UDP payload in bytes.
-func (p *Pacer) SetMaxDatagram(n int) { p.maxDatagram = n }
 
 // depth is the largest burst in bytes.
-func (p *Pacer) depth() float64 {
-	return max(float64(pacerPackets*p.maxDatagram), p.rate*pacerQuantum.Seconds())
-}
+func (p *Pacer) depth() float64 { return max(p.quantum, p.rate*pacerQuantum.Seconds()) }
 
 func (p *Pacer) refill(now time.Duration) {
 	if now > p.updated {

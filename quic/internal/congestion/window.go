@@ -5,6 +5,9 @@ package congestion
 import "time"
 
 const (
+	// burstPackets may leave at once: the initial window, RFC 9002 section 7.7.
+	burstPackets = 10
+
 	initialWindowPackets = 10
 	initialWindowBytes   = 14720 // 10 packets of 1472 bytes: RFC 9002 section 7.2
 	minWindowPackets     = 2
