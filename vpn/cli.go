@@ -19,7 +19,7 @@ type invocation struct {
 	command string // "run" or one of commands
 	flags   *pflag.FlagSet
 	config  string
-	profile string // file for a CPU profile
+	profile string    // file for a CPU profile
 	given   []setting // options of the configuration
 	json    bool
 	init    initOptions

@@ -28,10 +28,10 @@ const (
 // client is a running client. It keeps TUN device, routes and inner addresses over
 // reconnects; endpoint, sockets and connection are new with each attempt.
 type client struct {
-	cfg    *Config
-	log    *slog.Logger
-	sys    clientSystem
-	roots  *x509.CertPool // nil: those of the system
+	cfg   *Config
+	log   *slog.Logger
+	sys   clientSystem
+	roots *x509.CertPool // nil: those of the system
 
 	dev    tunDevice
 	writer *tunWriter
@@ -213,7 +213,7 @@ func (c *client) setUp(t *tunnel) error {
 		return err
 	}
 	c.router.setDefault(t.outlet)
-	c.openPaths(t)
+	c.updatePaths(t)
 	c.setCurrent(t)
 	c.wasUp = true
 	c.log.Info("up", "server", t.remote, "interface", c.dev.Name(), "addresses", c.inner, "mtu", c.mtu, "path", t.iface)
@@ -260,7 +260,7 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 		case ev := <-t.events:
 			c.handleEvent(t, ev)
 		case <-c.sys.changed():
-			c.openPaths(t)
+			c.updatePaths(t)
 			err = c.configure(t)
 		case <-watch.C:
 			silent := quiet.update(time.Now(), t.conn.Stats().Paths)

@@ -177,7 +177,7 @@ func worst(errs []error) error {
 // dial performs a handshake over one interface.
 func (c *client) dial(ctx context.Context, ep *quic.Endpoint, cand candidate) dialed {
 	d := dialed{candidate: cand}
-	d.index = c.sys.linkIndex(cand.iface)
+	d.link = c.sys.link(cand.iface, cand.remote.Addr().Is6())
 	if d.socket, d.err = c.openSocket(cand.iface, cand.remote.Addr()); d.err != nil {
 		return d
 	}

@@ -3,6 +3,7 @@
 package vpn
 
 import (
+	"net/netip"
 	"slices"
 
 	"github.com/mqvpn/mqvpn/quic"
@@ -11,7 +12,8 @@ import (
 // clientPath is what a tunnel has of an interface.
 type clientPath struct {
 	socket quic.Socket // bound to the interface
-	index  int         // of the interface that the socket is bound to
+	link   linkState   // when the socket was bound
+	down   bool        // the connection was told so
 	err    error       // why there is no socket
 }
 
@@ -37,24 +39,20 @@ func (c *client) findInterfaces() {
 	}
 }
 
-// openPaths opens the paths that the connection does not have yet, as far as their
-// interfaces are ready, and renews the routing of those that it has.
-func (c *client) openPaths(t *tunnel) {
+// updatePaths makes the paths of a tunnel what the host's interfaces are: it opens
+// those that it does not have yet, as far as their interfaces are ready, tells which
+// links are down, moves those whose address has changed, and renews their routing.
+func (c *client) updatePaths(t *tunnel) {
 	c.findInterfaces()
 	c.mu.Lock()
 	ifaces := c.ifaces
 	c.mu.Unlock()
 	for _, iface := range ifaces {
 		old := t.paths[iface]
+		if old != nil && old.err == nil && c.keepPath(t, iface, old) {
+			continue
+		}
 		if old != nil && old.err == nil {
-			if c.isSame(old, iface) {
-				if c.cfg.ManageRoutes {
-					if err := c.sys.routePath(iface); err != nil {
-						c.log.Debug("routes of a path", "path", iface, "error", err)
-					}
-				}
-				continue
-			}
 			c.log.Info("interface was made anew", "path", iface)
 			t.ep.RemoveSocket(old.socket)
 		}
@@ -68,16 +66,57 @@ func (c *client) openPaths(t *tunnel) {
 	}
 }
 
-// isSame reports whether a path's socket is bound to the interface that has the name
-// now. A socket stays bound to the one that it once was, even when that is deleted. As
-// long as there is no other it is kept: an interface may change its name and back.
-func (c *client) isSame(p *clientPath, iface string) bool {
-	index := c.sys.linkIndex(iface)
-	return index == 0 || index == p.index
+// keepPath brings a path that has a socket up to date. It reports false when the
+// interface was made anew: a socket stays bound to the one that it once was, even
+// when that is deleted. As long as there is no other it is kept: an interface may
+// change its name and back.
+func (c *client) keepPath(t *tunnel, iface string, p *clientPath) bool {
+	link := c.sys.link(iface, t.remote.Addr().Is6())
+	if link.index != 0 && link.index != p.link.index {
+		return false
+	}
+	if !link.works() {
+		if !p.down {
+			p.down = true
+			t.conn.LinkDown(iface)
+		}
+		return true
+	}
+	if c.cfg.ManageRoutes {
+		if err := c.sys.routePath(iface); err != nil {
+			c.log.Debug("routes of a path", "path", iface, "error", err)
+		}
+	}
+	if !slices.ContainsFunc(p.link.addrs, func(a netip.Addr) bool { return slices.Contains(link.addrs, a) }) {
+		c.movePath(t, iface, p, link)
+	}
+	if p.down {
+		p.down = false
+		t.conn.LinkUp(iface)
+	}
+	return true
+}
+
+// movePath gives a path a socket that takes its interface's new address.
+func (c *client) movePath(t *tunnel, iface string, p *clientPath, link linkState) {
+	socket, err := c.openSocket(iface, t.remote.Addr())
+	if err != nil {
+		c.log.Warn("path not moved to its new address", "path", iface, "error", err)
+		return
+	}
+	t.ep.AddSocket(socket)
+	if err := t.conn.ReplacePathSocket(iface, socket); err != nil {
+		c.log.Warn("path not moved to its new address", "path", iface, "error", err)
+		t.ep.RemoveSocket(socket)
+		return
+	}
+	c.log.Info("address changed", "path", iface, "address", link.addrs[0])
+	t.ep.RemoveSocket(p.socket)
+	p.socket, p.link = socket, link
 }
 
 func (c *client) openPath(t *tunnel, iface string) *clientPath {
-	p := &clientPath{index: c.sys.linkIndex(iface)}
+	p := &clientPath{link: c.sys.link(iface, t.remote.Addr().Is6())}
 	if p.socket, p.err = c.openSocket(iface, t.remote.Addr()); p.err != nil {
 		return p
 	}

@@ -96,3 +96,26 @@ func (h *host) defaultInterfaces() ([]string, error) {
 	return names, nil
 }
 
+func (h *host) link(iface string, ipv6 bool) (state linkState) {
+	link, err := netlink.LinkByName(iface)
+	if err != nil {
+		return state
+	}
+	state.index = link.Attrs().Index
+	const working = unix.IFF_UP | unix.IFF_RUNNING
+	state.up = link.Attrs().RawFlags&working == working
+	family := netlink.FAMILY_V4
+	if ipv6 {
+		family = netlink.FAMILY_V6
+	}
+	addrs, err := netlink.AddrList(link, family)
+	if err != nil {
+		return state
+	}
+	for _, a := range addrs {
+		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED) == 0 {
+			state.addrs = append(state.addrs, addrOf(a.IP))
+		}
+	}
+	return state
+}

@@ -267,14 +267,6 @@ func (h *host) checkInner(addr netip.Addr) error {
 	return nil
 }
 
-func (h *host) linkIndex(iface string) int {
-	link, err := netlink.LinkByName(iface)
-	if err != nil {
-		return 0
-	}
-	return link.Attrs().Index
-}
-
 // halves splits a default route in two and leaves others whole.
 func halves(p netip.Prefix) []netip.Prefix {
 	switch p {

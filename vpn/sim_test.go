@@ -77,14 +77,15 @@ type simHost struct {
 	limits   map[netip.Addr]int // set by limitPackets
 	closed   bool
 	indexes  map[string]int // of interfaces that were made anew
-	routeErr error          // of routeServer
+	down     map[string]bool
+	routeErr error // of routeServer
 	events   chan struct{}
 }
 
 func (s *sim) newHost(name string) *simHost {
 	return &simHost{
 		sim: s, dev: tuntest.New(name), addrs: map[string]netip.Addr{}, limits: map[netip.Addr]int{},
-		indexes: map[string]int{}, events: make(chan struct{}, 1),
+		indexes: map[string]int{}, down: map[string]bool{}, events: make(chan struct{}, 1),
 	}
 }
 
@@ -159,10 +160,14 @@ func (h *simHost) routeServer(string, netip.Addr) error {
 	return h.routeErr
 }
 
-func (h *simHost) linkIndex(iface string) int {
+func (h *simHost) link(iface string, _ bool) linkState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return 1 + h.indexes[iface]
+	state := linkState{index: 1 + h.indexes[iface], up: !h.down[iface]}
+	if a := h.addrs[iface]; a.IsValid() {
+		state.addrs = []netip.Addr{a}
+	}
+	return state
 }
 
 func (h *simHost) routeTunnel(dests, _ []netip.Prefix) error {

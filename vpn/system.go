@@ -36,6 +36,19 @@ type system interface {
 	close() error
 }
 
+// linkState is what an interface is like just now.
+type linkState struct {
+	// index numbers it; one that is deleted and made again has another number. 0: there
+	// is none.
+	index int
+	// up: it is switched on, and its cable plugged in.
+	up    bool
+	addrs []netip.Addr // that packets to other networks may come from
+}
+
+// works says that packets can leave.
+func (l linkState) works() bool { return l.up && len(l.addrs) > 0 }
+
 // clientSystem is what a client needs. A change that is in force already is made
 // again where the kernel lost it, so the calls can be repeated at any time.
 type clientSystem interface {
@@ -57,9 +70,8 @@ type clientSystem interface {
 	// checkInner reports an error if an address for the tunnel cannot be told from those
 	// of a network that the host is in.
 	checkInner(addr netip.Addr) error
-	// linkIndex numbers an interface; one that is deleted and made again has another
-	// number. 0: there is none just now.
-	linkIndex(iface string) int
+	// link looks at an interface; ipv6 says which addresses count.
+	link(iface string, ipv6 bool) linkState
 	// changed receives a value when interfaces, addresses, routes or rules have
 	// changed, and another one when the changes have ended.
 	changed() <-chan struct{}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vpn
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic"
+)
+
+// pathsOf returns the paths of an interface.
+func pathsOf(c *client, iface string) (paths []quic.PathStats) {
+	c.mu.Lock()
+	t := c.current
+	c.mu.Unlock()
+	for _, p := range t.conn.Stats().Paths {
+		if p.Label == iface {
+			paths = append(paths, p)
+		}
+	}
+	return paths
+}
+
+// TestLinkDown: a link that the host says is down is given up at once, in both
+// directions, without any packet being lost in between, and comes back when the host
+// says so.
+func TestLinkDown(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		server := s.startServer(nil)
+		h, links := s.newClientHost(0)
+		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
+		client := s.start(h, c.run)
+		client.waitUp(time.Second)
+		time.Sleep(time.Second)
+
+		setDown := func(down bool) {
+			for _, l := range links[0] {
+				l.SetBlackhole(down)
+			}
+			h.mu.Lock()
+			h.down["if0"] = down
+			h.mu.Unlock()
+			h.events <- struct{}{}
+		}
+		setDown(true)
+		// As long as news takes to the server over the other link.
+		time.Sleep(simLinks[1].Delay + time.Millisecond)
+		wantPassed(t, h, server.simHost, ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "up")))
+		wantPassed(t, server.simHost, h, ipPacket("192.0.2.9", "10.0.0.2", protoUDP, udp(2, 1, "down")))
+		if p := pathsOf(c, "if0"); len(p) != 1 || p[0].State != "dead" || p[0].Reason == "" {
+			t.Errorf("path of a link that is down: %+v", p)
+		}
+		setDown(false)
+		time.Sleep(time.Second)
+		if p := pathsOf(c, "if0"); len(p) != 1 || p[0].Reason != "" {
+			t.Errorf("path of a link that is up again: %+v", p)
+		}
+		client.end()
+		server.end()
+	})
+}
+
+// TestAddressChange: an interface that gets another address carries packets again
+// within a round trip and 50 ms, also when it is the only one.
+func TestAddressChange(t *testing.T) {
+	for _, paths := range [][]string{{"if0", "if1"}, {"if1"}} {
+		simulate(t, 1, func(t *testing.T, s *sim) {
+			server := s.startServer(nil)
+			h, links := s.newClientHost(0)
+			cfg := s.clientConfig(0)
+			cfg.Paths = paths
+			c := newClient(cfg, s.logger("client"), h, s.roots)
+			client := s.start(h, c.run)
+			client.waitUp(time.Second)
+			time.Sleep(time.Second)
+
+			for _, l := range links[1] {
+				l.SetBlackhole(true)
+			}
+			fresh := netip.MustParseAddr("10.2.0.77")
+			s.net.AddLink(fresh.String(), simServerAddr.Addr().String(), simLinks[1])
+			h.mu.Lock()
+			h.addrs["if1"] = fresh
+			h.mu.Unlock()
+			h.events <- struct{}{}
+			time.Sleep(2*simLinks[1].Delay + 50*time.Millisecond)
+			usable := 0
+			for _, p := range pathsOf(c, "if1") {
+				if p.Reason == "" && p.Local.Addr() == fresh {
+					usable++
+				}
+			}
+			if usable != 1 {
+				t.Errorf("%v: paths after the change: %+v", paths, pathsOf(c, "if1"))
+			}
+			wantPassed(t, h, server.simHost, ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "up")))
+			wantPassed(t, server.simHost, h, ipPacket("192.0.2.9", "10.0.0.2", protoUDP, udp(2, 1, "down")))
+			time.Sleep(3 * time.Second)
+			for _, p := range pathsOf(c, "if1") {
+				if p.Local.Addr() != fresh {
+					t.Errorf("%v: left over: %+v", paths, p)
+				}
+			}
+			client.end()
+			server.end()
+		})
+	}
+}
