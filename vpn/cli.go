@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -21,6 +22,7 @@ type invocation struct {
 	config  string
 	profile string    // file for a CPU profile
 	given   []setting // options of the configuration
+	args    []string  // of the command path
 	json    bool
 	init    initOptions
 }
@@ -34,6 +36,7 @@ type command struct {
 
 var commands = []command{
 	{"status", bothSides, "show what the running program does; --json for scripts"},
+	{"path", clientSide, "list; add IFACE; remove IFACE; priority IFACE primary|secondary|backup|never: of the running program"},
 	{"genkey", bothSides, "print a new random key"},
 	{"init", serverSide, "write certificate, key and configuration; --dir DIR, --address HOST:PORT, --name USER"},
 	{"version", bothSides, "print the version"},
@@ -73,6 +76,9 @@ func runCommand(ctx context.Context, mode Mode, args []string, stdout, stderr io
 		if file, err = readConfigFile(inv.config); err != nil {
 			return err
 		}
+	}
+	if inv.command == "path" {
+		return editPaths(ctx, controlPath(mode, file, inv.given), inv.args, stdout)
 	}
 	if inv.command == "status" {
 		return printStatus(ctx, controlPath(mode, file, inv.given), inv.json, stdout)
@@ -145,7 +151,7 @@ func parseArgs(mode Mode, args []string) (*invocation, error) {
 	}
 	asFlag := map[string]*bool{}
 	for _, c := range commands {
-		if c.sides&mode.side() != 0 {
+		if c.sides&mode.side() != 0 && fs.Lookup(c.name) == nil { // --path is an option
 			short := ""
 			if c.name == "help" {
 				short = "h"
@@ -167,7 +173,9 @@ func parseArgs(mode Mode, args []string) (*invocation, error) {
 	}
 	if words := fs.Args(); len(words) > 0 {
 		inv.command = words[0]
-		if len(words) > 1 {
+		if inv.command == "path" && mode == ModeClient {
+			inv.args = words[1:]
+		} else if len(words) > 1 {
 			return nil, failf(ExitUsage, "%q: one command at a time; flags begin with --", words[1])
 		}
 	}
@@ -176,8 +184,8 @@ func parseArgs(mode Mode, args []string) (*invocation, error) {
 			inv.command = c.name
 		}
 	}
-	if _, ok := asFlag[inv.command]; !ok && inv.command != "run" {
-		known, _ := nearest(inv.command, commandNames(mode))
+	if names := commandNames(mode); !slices.Contains(names, inv.command) && inv.command != "run" {
+		known, _ := nearest(inv.command, names)
 		return nil, failf(ExitUsage, "unknown command %q; the nearest known one is %q; flags begin with --", inv.command, known)
 	}
 	for name, cmd := range ofCommand {
@@ -234,8 +242,9 @@ const environmentText = `  MQVPN_NO_OFFLOAD  offloads not to use, separated by c
 const clientExamples = `Examples:
   mqvpn-client --server 203.0.113.1:443 --auth-key KEY --pin SHA256 --path eth0 --path wlan0
   mqvpn-client --config /etc/mqvpn/client.conf
-  mqvpn-client --server vpn.example.com --auth-key KEY --path auto --scheduler minrtt
+  mqvpn-client --server vpn.example.com --auth-key KEY --path auto --path '!docker*' --path wwan0=backup
   mqvpn-client status
+  mqvpn-client path priority wwan0 backup
 `
 
 const serverExamples = `Examples:

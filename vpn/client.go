@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
 const (
@@ -45,8 +46,12 @@ type client struct {
 	// routeErr is what was logged of the latest error of routes.
 	routeErr string
 
+	edited chan struct{} // holds one: interfaces or priorities were changed at the control socket
+
 	mu          sync.Mutex
-	ifaces      []string // in order of preference; replaced, not changed
+	ifaces      []string                  // in order of preference; replaced, not changed
+	removed     map[string]bool           // at the control socket
+	priorities  map[string]sched.Priority // set there
 	names       map[string]*serverName
 	lastGood    candidate
 	lastAttempt time.Time // when the latest attempt to connect began
@@ -69,7 +74,11 @@ func newClient(cfg *Config, log *slog.Logger, sys clientSystem, roots *x509.Cert
 		cfg: cfg, log: log, sys: sys, roots: roots,
 		router:  newRouter(),
 		names:   map[string]*serverName{},
-		started: time.Now(),
+		removed: map[string]bool{},
+		edited:  make(chan struct{}, 1),
+
+		priorities: map[string]sched.Priority{},
+		started:    time.Now(),
 	}
 }
 
@@ -260,6 +269,9 @@ func (c *client) serve(ctx context.Context, t *tunnel) (next *tunnel, err error)
 		case ev := <-t.events:
 			c.handleEvent(t, ev)
 		case <-c.sys.changed():
+			c.updatePaths(t)
+			err = c.configure(t)
+		case <-c.edited:
 			c.updatePaths(t)
 			err = c.configure(t)
 		case <-watch.C:

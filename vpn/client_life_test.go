@@ -164,7 +164,7 @@ func TestStatusWhileSilent(t *testing.T) {
 		client := s.start(h, c.run)
 		client.waitUp(time.Second)
 		status := func() clientStatus {
-			st, err := c.control("get_status")
+			st, err := c.control(controlRequest{Cmd: "get_status"})
 			must(t, err)
 			return st.(clientStatus)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
 // clientPath is what a tunnel has of an interface.
@@ -15,28 +16,8 @@ type clientPath struct {
 	link   linkState   // when the socket was bound
 	down   bool        // the connection was told so
 	err    error       // why there is no socket
-}
 
-// findInterfaces adds the interfaces that have come up and that patterns of --path
-// select. One that has gone stays: its path is dead until it is back. Any goroutine
-// may call it.
-func (c *client) findInterfaces() {
-	patterns := slices.DeleteFunc(slices.Clone(c.cfg.Paths), func(w string) bool { return !isPattern(w) })
-	if len(patterns) == 0 {
-		return
-	}
-	names, err := c.sys.interfaces(patterns)
-	if err != nil {
-		return // none just now
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, name := range names {
-		if !slices.Contains(c.ifaces, name) {
-			c.ifaces = append(slices.Clip(c.ifaces), name) // others may read the old slice
-			c.log.Info("interface found", "path", name)
-		}
-	}
+	priority sched.Priority // that the connection knows
 }
 
 // updatePaths makes the paths of a tunnel what the host's interfaces are: it opens
@@ -47,6 +28,11 @@ func (c *client) updatePaths(t *tunnel) {
 	c.mu.Lock()
 	ifaces := c.ifaces
 	c.mu.Unlock()
+	for iface, p := range t.paths {
+		if !slices.Contains(ifaces, iface) {
+			c.removePath(t, iface, p)
+		}
+	}
 	for _, iface := range ifaces {
 		old := t.paths[iface]
 		if old != nil && old.err == nil && c.keepPath(t, iface, old) {
@@ -63,7 +49,39 @@ func (c *client) updatePaths(t *tunnel) {
 		c.mu.Lock()
 		t.paths[iface] = now
 		c.mu.Unlock()
+		c.applyPriority(t, iface, now)
 	}
+}
+
+// removePath gives up the path of an interface that is not wanted any more. The last
+// one that works stays until there is another.
+func (c *client) removePath(t *tunnel, iface string, p *clientPath) {
+	if p.err == nil {
+		if err := t.conn.RemovePath(iface); err != nil {
+			c.log.Warn("path not removed yet", "path", iface, "error", err)
+			return
+		}
+		t.ep.RemoveSocket(p.socket)
+	}
+	c.mu.Lock()
+	delete(t.paths, iface)
+	c.mu.Unlock()
+	c.log.Info("path removed", "path", iface)
+}
+
+// applyPriority tells the connection the priority that an interface has now.
+func (c *client) applyPriority(t *tunnel, iface string, p *clientPath) {
+	c.mu.Lock()
+	want := c.priorityOf(iface)
+	c.mu.Unlock()
+	if p.err != nil || p.priority == want {
+		return
+	}
+	if err := t.conn.SetPathPriority(iface, want); err != nil {
+		c.log.Warn("priority not changed", "path", iface, "error", err)
+		return
+	}
+	p.priority = want
 }
 
 // keepPath brings a path that has a socket up to date. It reports false when the
@@ -71,6 +89,7 @@ func (c *client) updatePaths(t *tunnel) {
 // when that is deleted. As long as there is no other it is kept: an interface may
 // change its name and back.
 func (c *client) keepPath(t *tunnel, iface string, p *clientPath) bool {
+	c.applyPriority(t, iface, p)
 	link := c.sys.link(iface, t.remote.Addr().Is6())
 	if link.index != 0 && link.index != p.link.index {
 		return false

@@ -4,10 +4,13 @@ package vpn
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
 // pathsOf returns the paths of an interface.
@@ -106,5 +109,81 @@ func TestAddressChange(t *testing.T) {
 			client.end()
 			server.end()
 		})
+	}
+}
+
+// TestPathCommands: interfaces are added, ordered and removed while the client runs.
+func TestPathCommands(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		server := s.startServer(nil)
+		h, _ := s.newClientHost(0)
+		cfg := s.clientConfig(0)
+		cfg.Paths = []string{"if0"}
+		c := newClient(cfg, s.logger("client"), h, s.roots)
+		client := s.start(h, c.run)
+		client.waitUp(time.Second)
+		time.Sleep(time.Second)
+
+		command := func(want string, req controlRequest) {
+			t.Helper()
+			got := ""
+			if _, err := c.control(req); err != nil {
+				got = err.Error()
+			}
+			if (want == "") != (got == "") || !strings.Contains(got, want) {
+				t.Errorf("%+v: %q, want %q", req, got, want)
+			}
+			time.Sleep(time.Second)
+		}
+		priority := func(iface string) sched.Priority {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return c.current.paths[iface].priority
+		}
+		command("the only one", controlRequest{Cmd: "path_remove", Path: "if0"})
+		command("no interface if9", controlRequest{Cmd: "path_add", Path: "if9"})
+		command("used already", controlRequest{Cmd: "path_add", Path: "if0"})
+		command("", controlRequest{Cmd: "path_add", Path: "if1"})
+		if p := pathsOf(c, "if1"); len(p) != 1 || p[0].Reason != "" {
+			t.Errorf("added: %+v", p)
+		}
+		command("want primary, secondary", controlRequest{Cmd: "path_priority", Path: "if1", Priority: "low"})
+		command(`those used are if0, if1`, controlRequest{Cmd: "path_priority", Path: "if2", Priority: "backup"})
+		command("", controlRequest{Cmd: "path_priority", Path: "if1", Priority: "backup"})
+		if p := priority("if1"); p != sched.PriorityBackup {
+			t.Errorf("priority %v", p)
+		}
+		command("", controlRequest{Cmd: "path_priority", Path: "if1", Priority: "primary"})
+		command("", controlRequest{Cmd: "path_remove", Path: "if0"})
+		time.Sleep(3 * time.Second)
+		if p := pathsOf(c, "if0"); len(p) != 0 {
+			t.Errorf("removed: %+v", p)
+		}
+		wantPassed(t, h, server.simHost, ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "up")))
+		wantPassed(t, server.simHost, h, ipPacket("192.0.2.9", "10.0.0.2", protoUDP, udp(2, 1, "down")))
+		client.end()
+		server.end()
+	})
+}
+
+// TestPriorities: those of the configuration hold for names and patterns, the first
+// that fits; one set at run time goes before them.
+func TestPriorities(t *testing.T) {
+	cfg := defaultConfig(ModeClient)
+	must(t, setPaths(cfg, "eth0, wwan0=never, wwan*=backup, auto=secondary"))
+	if !slices.Equal(cfg.Paths, []string{"eth0", "wwan0", "wwan*", "auto"}) {
+		t.Errorf("paths %q", cfg.Paths)
+	}
+	c := newClient(cfg, discardLog, nil, nil)
+	c.priorities["wwan1"] = sched.PriorityPrimary
+	for iface, want := range map[string]sched.Priority{
+		"wwan0": sched.PriorityNever, "wwan1": sched.PriorityPrimary, "wwan2": sched.PriorityBackup, "wlan0": sched.PrioritySecondary,
+	} {
+		if got := c.priorityOf(iface); got != want {
+			t.Errorf("%s: %v, want %v", iface, got, want)
+		}
+	}
+	if err := setPaths(cfg, "eth1=low"); err == nil || !strings.Contains(err.Error(), "want primary, secondary, backup or never") {
+		t.Errorf("eth1=low: %v", err)
 	}
 }

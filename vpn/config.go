@@ -75,7 +75,8 @@ type Config struct {
 	TLSServerName     string       // "": the host of the server
 	Insecure          bool
 	Pin               []byte   // SHA-256 of the certificate's SubjectPublicKeyInfo; nil: none
-	Paths             []string // interface names, or "auto"; none: that of the default route
+	Paths             []string // interface names and patterns; none: that of the default route
+	Priorities        []pathPriority
 	Reconnect         bool
 	ReconnectInterval time.Duration
 	ManageRoutes      bool

@@ -29,9 +29,16 @@ const (
 // controlServer answers JSON requests, one a line, on a unix socket.
 type controlServer struct {
 	listener net.Listener
-	handle   func(command string) (any, error)
+	handle   func(controlRequest) (any, error)
 	slots    chan struct{}
 	wg       sync.WaitGroup
+}
+
+// controlRequest is one line from the socket.
+type controlRequest struct {
+	Cmd      string `json:"cmd"`
+	Path     string `json:"path,omitempty"`     // of path_add, path_remove, path_priority: the interface
+	Priority string `json:"priority,omitempty"` // of path_priority
 }
 
 // controlReply stands in front of each answer.
@@ -42,7 +49,7 @@ type controlReply struct {
 
 // listenControl opens the socket at path, readable by its owner only. handle is
 // called concurrently; its result is embedded in the answer.
-func listenControl(path string, handle func(command string) (any, error)) (*controlServer, error) {
+func listenControl(path string, handle func(controlRequest) (any, error)) (*controlServer, error) {
 	l, err := listenUnix(path)
 	if err != nil {
 		return nil, err
@@ -111,11 +118,11 @@ func (s *controlServer) serve(c net.Conn) {
 	lines := bufio.NewScanner(c)
 	lines.Buffer(nil, maxControlRequest)
 	for lines.Scan() {
-		var req struct{ Cmd string }
+		var req controlRequest
 		var result any
 		err := json.Unmarshal(lines.Bytes(), &req)
 		if err == nil {
-			result, err = s.handle(req.Cmd)
+			result, err = s.handle(req)
 		}
 		if writeReply(c, result, err) != nil {
 			return
@@ -156,8 +163,8 @@ func (s *controlServer) Close() error {
 	return err
 }
 
-// askControl sends one command to the program at path and returns its answer.
-func askControl(ctx context.Context, path, command string) (json.RawMessage, error) {
+// askControl sends one request to the program at path and returns its answer.
+func askControl(ctx context.Context, path string, req controlRequest) (json.RawMessage, error) {
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	c, err := new(net.Dialer).DialContext(ctx, "unix", path)
@@ -172,7 +179,11 @@ func askControl(ctx context.Context, path, command string) (json.RawMessage, err
 	defer c.Close()
 	deadline, _ := ctx.Deadline()
 	c.SetDeadline(deadline)
-	fmt.Fprintf(c, "{\"cmd\":%q}\n", command) // one that was turned away has its answer to read all the same
+	request, err := json.Marshal(req)
+	if err != nil {
+		return nil, err
+	}
+	c.Write(append(request, '\n')) // one that was turned away has its answer to read all the same
 	line, err := bufio.NewReader(c).ReadBytes('\n')
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
@@ -182,7 +193,7 @@ func askControl(ctx context.Context, path, command string) (json.RawMessage, err
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	if !reply.OK {
-		return nil, fmt.Errorf("control socket: %s", reply.Error)
+		return nil, errors.New(reply.Error)
 	}
 	return line, nil
 }

@@ -14,8 +14,8 @@ import (
 	"testing"
 )
 
-func testHandler(cmd string) (any, error) {
-	if cmd == "get_stats" {
+func testHandler(req controlRequest) (any, error) {
+	if req.Cmd == "get_stats" {
 		return struct {
 			N int `json:"n_clients"`
 		}{3}, nil
@@ -54,17 +54,17 @@ func TestControlSocket(t *testing.T) {
 	if _, err := listenControl(path, testHandler); exitCode(err) != ExitAddressUsed {
 		t.Errorf("second program on the same socket: %v", err)
 	}
-	if line, err := askControl(t.Context(), path, "get_stats"); err != nil || !strings.Contains(string(line), `"n_clients":3`) {
+	if line, err := askControl(t.Context(), path, controlRequest{Cmd: "get_stats"}); err != nil || !strings.Contains(string(line), `"n_clients":3`) {
 		t.Errorf("askControl: %s, %v", line, err)
 	}
-	if _, err := askControl(t.Context(), path, "nonsense"); err == nil {
+	if _, err := askControl(t.Context(), path, controlRequest{Cmd: "nonsense"}); err == nil {
 		t.Error("askControl hides the error of the answer")
 	}
 	s.Close()
 	if _, err := os.Stat(path); err == nil {
 		t.Error("socket is left after Close")
 	}
-	if _, err := askControl(t.Context(), path, "get_stats"); exitCode(err) != ExitNotRunning {
+	if _, err := askControl(t.Context(), path, controlRequest{Cmd: "get_stats"}); exitCode(err) != ExitNotRunning {
 		t.Errorf("nothing running: %v", err)
 	}
 }
@@ -88,7 +88,7 @@ func TestControlSocketBounds(t *testing.T) {
 		}
 		conns = append(conns, c)
 	}
-	if _, err := askControl(t.Context(), path, "get_stats"); err == nil || !strings.Contains(err.Error(), "too many") {
+	if _, err := askControl(t.Context(), path, controlRequest{Cmd: "get_stats"}); err == nil || !strings.Contains(err.Error(), "too many") {
 		t.Errorf("one connection too many: %v", err)
 	}
 	for _, c := range conns {

@@ -84,8 +84,8 @@ var options = []*option{
 	{flag: "max-clients", short: "M", section: "Auth", key: "MaxClients", json: "max_clients", sides: serverSide, arg: "N",
 		usage: "clients at the same time (default 0: as many as there are addresses)", set: setMaxClients},
 	{flag: "path", short: "p", section: "Multipath", key: "Path", json: "paths", sides: clientSide, arg: "IFACE", list: true,
-		usage: "network interface to use; repeat for more; auto: each that has a default route, now or later; wl*: of these the ones that match; !docker*: not these (default: that of the default route)",
-		reset: func(c *Config) { c.Paths = nil }, set: setPaths},
+		usage: "network interface to use; repeat for more; auto: each that has a default route, now or later; wl*: of these the ones that match; !docker*: not these; wwan0=backup: with the priority primary, secondary, backup or never (default: that of the default route)",
+		reset: func(c *Config) { c.Paths, c.Priorities = nil, nil }, set: setPaths},
 	{flag: "scheduler", short: "S", section: "Multipath", key: "Scheduler", json: "scheduler", sides: bothSides, arg: "wlb|minrtt|wlb_udp_pin|backup",
 		usage: "how packets are spread over the paths (default wlb)", set: setScheduler},
 	{flag: "cc", section: "Multipath", key: "CC", json: "cc", sides: bothSides, arg: "cubic|bbr|reno",
@@ -291,6 +291,14 @@ func setPaths(c *Config, v string) error {
 	for name := range strings.SplitSeq(v, ",") {
 		if name = strings.TrimSpace(name); name == "" {
 			return errors.New("want the name of a network interface, auto, or a pattern such as wl* or !docker*")
+		}
+		name, priority, ordered := strings.Cut(name, "=")
+		if ordered {
+			p, err := parsePriority(priority)
+			if err != nil {
+				return fmt.Errorf("interface %s: %w", name, err)
+			}
+			c.Priorities = append(c.Priorities, pathPriority{name, p})
 		}
 		if _, err := path.Match(strings.TrimPrefix(name, "!"), ""); err != nil || name == "!" {
 			return fmt.Errorf("pattern %s: want a name with *, ? or [a-z] in it, after a ! if these interfaces are to be left out", name)

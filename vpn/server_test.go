@@ -212,7 +212,7 @@ func TestStatus(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 
-		got, err := cl.control("get_status")
+		got, err := cl.control(controlRequest{Cmd: "get_status"})
 		must(t, err)
 		st := got.(clientStatus)
 		if st.State != "up" || st.Server != simServerAddr.String() || st.MTU != 1440 || len(st.Paths) != 2 || st.Connected != 2 {
@@ -228,7 +228,7 @@ func TestStatus(t *testing.T) {
 		if rx := links[0][1].Stats().Bytes; rx < used.BytesRx*95/100 || rx > used.BytesRx*105/100 {
 			t.Errorf("received %d bytes, the link counts %d", used.BytesRx, rx)
 		}
-		if _, err := cl.control("list_users"); err == nil {
+		if _, err := cl.control(controlRequest{Cmd: "list_users"}); err == nil {
 			t.Error("a client lists users")
 		}
 
@@ -237,7 +237,7 @@ func TestStatus(t *testing.T) {
 			len(peer.Paths) != 2 || peer.DgramRecv < 20 {
 			t.Errorf("server's status of the client: %+v", peer)
 		}
-		users, err := srv.control("list_users")
+		users, err := srv.control(controlRequest{Cmd: "list_users"})
 		if line, _ := json.Marshal(users); err != nil || string(line) != `{"users":["user0","user1"]}` {
 			t.Errorf("list_users: %s, %v", line, err)
 		}

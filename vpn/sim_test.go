@@ -163,11 +163,11 @@ func (h *simHost) routeServer(string, netip.Addr) error {
 func (h *simHost) link(iface string, _ bool) linkState {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	state := linkState{index: 1 + h.indexes[iface], up: !h.down[iface]}
-	if a := h.addrs[iface]; a.IsValid() {
-		state.addrs = []netip.Addr{a}
+	a, ok := h.addrs[iface]
+	if !ok {
+		return linkState{}
 	}
-	return state
+	return linkState{index: 1 + h.indexes[iface], up: !h.down[iface], addrs: []netip.Addr{a}}
 }
 
 func (h *simHost) routeTunnel(dests, _ []netip.Prefix) error {

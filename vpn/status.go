@@ -164,11 +164,22 @@ func (t *traffic) addTUN(w *tunWriter, r *router) {
 
 func seconds(since time.Time) int64 { return int64(time.Since(since).Seconds()) }
 
-// control answers a command at the control socket.
-func (c *client) control(command string) (any, error) {
-	if command != "get_status" {
-		return nil, errUnknownCommand
+// control answers a request at the control socket.
+func (c *client) control(req controlRequest) (any, error) {
+	switch req.Cmd {
+	case "get_status":
+		return c.status(), nil
+	case "path_add":
+		return nil, c.addInterface(req.Path)
+	case "path_remove":
+		return nil, c.removeInterface(req.Path)
+	case "path_priority":
+		return nil, c.setPriority(req.Path, req.Priority)
 	}
+	return nil, errUnknownCommand
+}
+
+func (c *client) status() clientStatus {
 	st := clientStatus{
 		Mode: ModeClient, Version: Version(), State: "connecting",
 		Interface: c.dev.Name(), Uptime: seconds(c.started),
@@ -190,7 +201,7 @@ func (c *client) control(command string) (any, error) {
 	c.mu.Unlock()
 	if t == nil {
 		st.Paths = unusable
-		return st, nil
+		return st
 	}
 	conn := t.conn.Stats()
 	switch {
@@ -207,11 +218,11 @@ func (c *client) control(command string) (any, error) {
 	st.traffic.addTUN(c.writer, c.router)
 	slices.SortFunc(unusable, func(a, b pathStatus) int { return cmp.Compare(a.Name, b.Name) })
 	st.Paths = append(newPathStatus(conn), unusable...)
-	return st, nil
+	return st
 }
 
-func (s *server) control(command string) (any, error) {
-	switch command {
+func (s *server) control(req controlRequest) (any, error) {
+	switch req.Cmd {
 	case "get_status":
 		return s.status(), nil
 	case "get_stats":
@@ -278,7 +289,7 @@ func (s *server) stats() serverStats {
 
 // startControl opens the control socket. One at the default place is a convenience:
 // without it the program runs all the same. The result may be nil.
-func startControl(cfg *Config, log *slog.Logger, handle func(string) (any, error)) (*controlServer, error) {
+func startControl(cfg *Config, log *slog.Logger, handle func(controlRequest) (any, error)) (*controlServer, error) {
 	path := cfg.Control
 	if path == "off" {
 		return nil, nil
@@ -300,7 +311,7 @@ func startControl(cfg *Config, log *slog.Logger, handle func(string) (any, error
 
 // printStatus asks the program at path and prints what it says.
 func printStatus(ctx context.Context, path string, asJSON bool, out io.Writer) error {
-	line, err := askControl(ctx, path, "get_status")
+	line, err := askControl(ctx, path, controlRequest{Cmd: "get_status"})
 	if err != nil {
 		return err
 	}
