@@ -53,7 +53,7 @@ func withMoves(r *recorder) func(client, _ *Config) {
 func TestReturnedLinkIsUsed(t *testing.T) {
 	links := [2]quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}
 	for cut := range 2 {
-		for _, silent := range []time.Duration{time.Second, 3 * time.Second, 3300 * time.Millisecond} {
+		for _, silent := range []time.Duration{time.Second, 3300 * time.Millisecond} {
 			t.Run(fmt.Sprintf("link %d for %v", cut, silent), func(t *testing.T) {
 				var moves recorder
 				simulate(t, links, withMoves(&moves), func(n *testNet) {
@@ -120,7 +120,7 @@ func TestInnerTCPAggregates(t *testing.T) {
 				}
 				it := startInnerTCP(client, server, tt.flows)
 				defer it.close()
-				time.Sleep(time.Duration(12/tt.flows+2) * time.Second) // a window grows by time
+				time.Sleep(min(time.Duration(12/tt.flows+2), 8) * time.Second) // a window grows by time
 				before := it.delivered()
 				r := n.rates(4*time.Second, 4*time.Second)[0]
 				got := float64(it.delivered()-before) * 8 / 1e6 / 4

@@ -217,6 +217,7 @@ func (c *Conn) packetBuilt(now instant, p *pathState, sp spaceID, size int, flag
 	}
 	p.stats.packetsSent++
 	p.stats.bytesSent += uint64(size)
+	p.sentLately.add(now, size)
 }
 
 // sendPathBound sends what only p can carry: challenges and responses, probes.

@@ -123,6 +123,39 @@ func TestPathPriorities(t *testing.T) {
 	})
 }
 
+// TestPathStatsTellUse checks what people are told about the use of paths.
+func TestPathStatsTellUse(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		n.addPath(t, client, server)
+		it := startInnerTCP(client, server, 4)
+		defer it.close()
+		time.Sleep(5 * time.Second)
+		a, b := pathOf(t, client, "a"), pathOf(t, client, "b")
+		if a.Pins+b.Pins != 4 || a.Pins == 0 || b.Pins == 0 {
+			t.Errorf("%d and %d pins of 4 flows", a.Pins, b.Pins)
+		}
+		if a.Share < 0.4 || b.Share < 0.4 || a.Share+b.Share < 0.999 {
+			t.Errorf("shares %.2f and %.2f", a.Share, b.Share)
+		}
+		for _, p := range []PathStats{a, b} {
+			if p.Weight < 0.3*20e6/8 || p.Weight > 1.5*20e6/8 || p.Reason != "" {
+				t.Errorf("weight %.0f, reason %q", p.Weight, p.Reason)
+			}
+		}
+		client.SetPathPriority("b", sched.PriorityBackup)
+		time.Sleep(3 * time.Second)
+		if b := pathOf(t, client, "b"); b.Reason != "standby" || b.Share > 0.1 || b.Priority != sched.PriorityBackup {
+			t.Errorf("standby path %+v", b)
+		}
+		client.LinkDown("b")
+		if b := pathOf(t, client, "b"); b.Pins != 0 || b.Reason != "link down" {
+			t.Errorf("dead path %+v", b)
+		}
+	})
+}
+
 // TestReplaceSocket changes the address of either path while a transfer runs: of the
 // only one by migration, of one of two by a new path.
 func TestReplaceSocket(t *testing.T) {

@@ -149,7 +149,8 @@ type pathState struct {
 	sockBlocked bool
 	linkDown    bool // LinkDown was called: nothing to be probed
 
-	priority sched.Priority
+	priority   sched.Priority
+	sentLately recentBytes
 
 	largestRecvNonProbing int64 // R9000-9.3-2
 

@@ -5,6 +5,8 @@ package quic
 import (
 	"net/netip"
 	"time"
+
+	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
 // PathStats describes one path.
@@ -17,6 +19,11 @@ type PathStats struct {
 	Local  netip.AddrPort
 	Remote netip.AddrPort
 	Backup bool // the peer asked not to use it
+
+	Priority sched.Priority // ours
+	Weight   float64        // that the scheduler gives it, bytes/s; 0 if it has none
+	Pins     int            // flows that the scheduler keeps on it
+	Share    float64        // of the bytes sent on all paths in the last second that is complete
 
 	SRTT, RTTVar, MinRTT, LatestRTT time.Duration
 	Cwnd, InFlight                  int     // bytes
@@ -74,8 +81,15 @@ func (c *Conn) stats(now instant) ConnStats {
 	for _, n := range c.drops {
 		st.PacketsDropped += n
 	}
+	sum := 0
 	for _, p := range c.paths {
 		st.Paths = append(st.Paths, c.pathStats(now, p))
+		sum += p.sentLately.at(now)
+	}
+	for i, p := range c.paths {
+		if sum > 0 {
+			st.Paths[i].Share = float64(p.sentLately.at(now)) / float64(sum)
+		}
 	}
 	return st
 }
@@ -111,11 +125,63 @@ func (c *Conn) pathStats(now instant, p *pathState) PathStats {
 	if p.lastRecv != 0 {
 		ps.LastReceived = now.sub(p.lastRecv)
 	}
+	u := c.scheduler.Usage(p.id)
+	ps.Priority, ps.Weight, ps.Pins = p.priority, u.Weight, u.Pins
 	switch {
 	case p.phase != pathActive:
 		ps.Reason = p.why
 	case p.doubted:
 		ps.Reason = "waiting for an acknowledgment"
+	case p.priority == sched.PriorityNever:
+		ps.Reason = "priority never"
+	case p.standby() && c.betterPathLives(p):
+		ps.Reason = "standby"
 	}
 	return ps
+}
+
+// standby says that p waits until there is no better path.
+func (p *pathState) standby() bool { return p.ids.peerBackup || p.priority > sched.PriorityPrimary }
+
+// betterPathLives says that a path in use comes before p, which is standby.
+func (c *Conn) betterPathLives(p *pathState) bool {
+	rank := func(q *pathState) sched.Priority {
+		if q.ids.peerBackup {
+			return max(q.priority, sched.PriorityBackup)
+		}
+		return q.priority
+	}
+	for _, q := range c.paths {
+		if q.phase == pathActive && rank(q) < rank(p) {
+			return true
+		}
+	}
+	return false
+}
+
+// recentBytes counts bytes by the second.
+type recentBytes struct {
+	begin       instant // of the second that runs
+	bytes, last int     // in it, and in the one before
+}
+
+func (r *recentBytes) add(now instant, n int) {
+	switch d := now.sub(r.begin); {
+	case d >= 2*time.Second:
+		*r = recentBytes{begin: now}
+	case d >= time.Second:
+		*r = recentBytes{begin: r.begin.add(time.Second), last: r.bytes}
+	}
+	r.bytes += n
+}
+
+// at is the number in the last second that is complete at now.
+func (r *recentBytes) at(now instant) int {
+	switch d := now.sub(r.begin); {
+	case d >= 2*time.Second:
+		return 0
+	case d >= time.Second:
+		return r.bytes
+	}
+	return r.last
 }

@@ -35,6 +35,8 @@ type flowTable struct {
 	slots []flow // length is 0 or a power of two
 	count int
 	hand  int // next slot to sweep
+	// forgotten is told of each flow that is removed, nil: nobody.
+	forgotten func(*flow)
 }
 
 // home is the slot where the search for key begins. Keys are hashes already, but
@@ -94,6 +96,9 @@ func (t *flowTable) resize(n int) {
 // remove frees slot i, and moves those behind it that a search would not find
 // any more.
 func (t *flowTable) remove(i int) {
+	if t.forgotten != nil {
+		t.forgotten(&t.slots[i])
+	}
 	mask := len(t.slots) - 1
 	for j := (i + 1) & mask; t.slots[j].key != 0; j = (j + 1) & mask {
 		// A flow may move to i unless its home lies cyclically in (i, j].

@@ -23,3 +23,4 @@ func (minRTT) Pick(_ time.Duration, _ Work, paths []Path) (first, second int) {
 
 func (minRTT) Sent(time.Duration, Work, int, int) {}
 func (minRTT) Event(time.Duration, uint32, Event) {}
+func (minRTT) Usage(uint32) Usage                 { return Usage{} }

@@ -109,4 +109,12 @@ type Scheduler interface {
 	Sent(now time.Duration, w Work, i, n int)
 	// Event tells that the state of path id has changed.
 	Event(now time.Duration, id uint32, e Event)
+	// Usage describes path id, for people.
+	Usage(id uint32) Usage
+}
+
+// Usage is what a scheduler thinks of a path, zero if it does not think so far.
+type Usage struct {
+	Weight float64 // bytes/s that it deals to the path
+	Pins   int     // flows that stay on the path
 }

@@ -75,10 +75,20 @@ type wlbPath struct {
 
 // NewWLB returns the scheduler that balances the load by live estimates of what
 // the paths carry, and keeps each TCP flow on one path as long as that is good.
-func NewWLB() Scheduler { return &wlb{chosen: -1} }
+func NewWLB() Scheduler { return newWLB() }
+
+func newWLB() *wlb {
+	s := &wlb{chosen: -1}
+	s.flows.forgotten = s.unpin
+	return s
+}
 
 // NewWLBUDPPin is NewWLB, except that the flows of UDP are kept on one path, too.
-func NewWLBUDPPin() Scheduler { return &wlb{chosen: -1, pinUDP: true} }
+func NewWLBUDPPin() Scheduler {
+	s := newWLB()
+	s.pinUDP = true
+	return s
+}
 
 func (s *wlb) Pick(now time.Duration, w Work, paths []Path) (first, second int) {
 	s.flow, s.chosen = nil, -1
@@ -98,6 +108,8 @@ func (s *wlb) Pick(now time.Duration, w Work, paths []Path) (first, second int) 
 		}
 		if w.Flow != 0 && (w.Class == ClassTCP || s.pinUDP && w.Class == ClassUDP) {
 			i = s.pickPinned(now, &w, paths, t)
+		} else if w.Flow != 0 && w.Class == ClassUDP {
+			i = s.pickUDP(now, &w, paths, t)
 		} else {
 			i = s.pickAny(now, &w, paths, t)
 		}
@@ -118,9 +130,13 @@ func (s *wlb) Sent(now time.Duration, w Work, _, n int) {
 	if f := s.flow; f != nil && f.key == w.Flow {
 		f.used = now
 		f.arrival = max(f.arrival, s.arrival)
-		p.pins.bytes += n
 		before := f.bytes
 		f.bytes += n
+		if f.pinned == 0 { // one of UDP
+			f.path = p.id
+			return
+		}
+		p.pins.bytes += n
 		if big := p.bigFlow(); before < big && f.bytes >= big {
 			p.pins.big++
 		}
@@ -141,6 +157,15 @@ func (s *wlb) Event(_ time.Duration, id uint32, e Event) {
 			return
 		}
 	}
+}
+
+func (s *wlb) Usage(id uint32) Usage {
+	for i := range s.known {
+		if p := &s.known[i]; p.id == id {
+			return Usage{Weight: p.weight, Pins: p.pins.flows}
+		}
+	}
+	return Usage{}
 }
 
 // at is what is known of paths[i] of the last Pick.

@@ -34,6 +34,7 @@ const (
 
 // pinStats is how pinned flows use a path, in this period and the one before.
 type pinStats struct {
+	flows               int     // pinned
 	bytes               int     // sent in this period
 	used                float64 // bytes/s in the period before
 	big, wasBig         int     // large flows
@@ -142,9 +143,24 @@ func (s *wlb) pathOf(f *flow, paths []Path, t tier) int {
 
 // pin puts f on p.
 func (s *wlb) pin(now time.Duration, f *flow, p *wlbPath) {
+	s.unpin(f)
+	p.pins.flows++
 	f.path, f.life, f.pinned = p.id, p.life, now
-	f.period, f.rate, f.bytes = s.period, 0, 0
+	f.period, f.bytes = s.period, 0
 	p.pins.arrived++
+}
+
+// unpin takes f off its path.
+func (s *wlb) unpin(f *flow) {
+	if f.pinned == 0 {
+		return
+	}
+	for i := range s.known {
+		if p := &s.known[i]; p.id == f.path && p.life == f.life {
+			p.pins.flows--
+		}
+	}
+	f.pinned = 0
 }
 
 // enterPeriod begins a new period for f.
@@ -171,7 +187,6 @@ func (s *wlb) move(now time.Duration, f *flow, p, q *wlbPath, begins float64) {
 	rate, bytes := f.rate, f.bytes
 	big := p.bigFlow()
 	s.pin(now, f, q)
-	f.rate = rate
 	p.pins.used -= min(rate, p.pins.used)
 	p.pins.left = true
 	q.pins.used += begins

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sched
+
+import "time"
+
+// Flows of UDP are spread packet by packet, unless they would suffer: nothing puts the
+// packets in order again at the receiver, and QUIC takes the reordering for loss.
+
+// maxUDPWait is how long a flow of UDP that is pinned waits for its path before it is
+// spread all the same. A flow that heeds drops has heeded those of the queue by then: the
+// interval of CoDel, RFC 8289 section 4.
+const maxUDPWait = 100 * time.Millisecond
+
+// pickUDP places a packet of a flow of UDP.
+func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
+	f := s.flows.find(w.Flow)
+	if f == nil {
+		f = s.flows.insert(w.Flow, now)
+	}
+	if f.period != s.period {
+		s.enterPeriod(f)
+	}
+	if s.suffers(f, w, paths, t) {
+		if f.pinned == 0 {
+			s.pinWhereItIs(now, f, paths, t)
+		}
+		i := s.pickPinned(now, w, paths, t)
+		if i >= 0 || w.Age < maxUDPWait {
+			return i
+		}
+	} else {
+		s.unpin(f)
+	}
+	i := s.pickAny(now, w, paths, t)
+	if i >= 0 {
+		s.flow, s.arrival = f, now+s.arrivesIn(i, &paths[i])
+	}
+	return i
+}
+
+// suffers says that f is large, and its packets follow each other so closely that they
+// would arrive in another order over different paths.
+func (s *wlb) suffers(f *flow, w *Work, paths []Path, t tier) bool {
+	var first, last, most time.Duration
+	large, n := 0, 0
+	for i := range paths {
+		p, v := s.at(i), &paths[i]
+		if p.tier != t || v.SRTT == 0 {
+			continue
+		}
+		a := s.arrivesIn(i, v)
+		if n++; n == 1 || a < first {
+			first = a
+		}
+		last, most = max(last, a), max(most, v.RTTVar)
+		large = max(large, p.bigFlow())
+	}
+	spread := (last - first + most).Seconds()
+	return n > 1 && f.rate*period.Seconds() >= float64(large) && f.rate*spread > float64(w.Size)
+}
+
+// pinWhereItIs pins f to the path of its last packet, unless another one promises much more.
+func (s *wlb) pinWhereItIs(now time.Duration, f *flow, paths []Path, t tier) {
+	best := s.bestForFlow(paths, t, -1)
+	for i := range paths {
+		p := s.at(i)
+		if best >= 0 && p.id == f.path && p.tier == t && p.expected()*gainAtOnce >= s.at(best).expected() {
+			best = i
+			break
+		}
+	}
+	if best >= 0 {
+		s.pin(now, f, s.at(best))
+	}
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sched
+
+import (
+	"testing"
+	"time"
+)
+
+// TestWLBUDPThatWouldSuffer sends UDP at some rate for three seconds, and looks at the
+// paths of the last one.
+func TestWLBUDPThatWouldSuffer(t *testing.T) {
+	equal := []Path{path(0, 20*ms, 50*mbit), path(1, 20*ms, 50*mbit)}
+	jitter := []Path{with(equal[0], func(p *Path) { p.RTTVar = ms }), with(equal[1], func(p *Path) { p.RTTVar = ms })}
+	near := []Path{path(0, 20*ms, 50*mbit), path(1, 22*ms, 50*mbit)}
+	far := []Path{path(0, 20*ms, 50*mbit), path(1, 60*ms, 50*mbit)}
+	tests := []struct {
+		name  string
+		paths []Path
+		size  int
+		every time.Duration
+		both  bool
+	}{
+		{"bulk, equal paths", equal, 1400, 300 * time.Microsecond, true},
+		{"bulk, equal paths with jitter", jitter, 1400, 300 * time.Microsecond, false},
+		{"bulk, paths that differ", near, 1400, 300 * time.Microsecond, false},
+		{"bulk, paths that differ much", far, 1400, 300 * time.Microsecond, false},
+		{"voice, paths that differ a little", near, 200, 2 * ms, true},
+		{"voice, paths that differ much", far, 200, 20 * ms, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewWLB()
+			w := udp
+			w.Size = tt.size
+			var counts [2]int
+			for now := time.Second; now < 4*time.Second; now += tt.every {
+				if i := pathOfFlow(s, now, w, tt.paths); now >= 3*time.Second {
+					counts[i]++
+				}
+			}
+			if both := counts[0] > 0 && counts[1] > 0; both != tt.both {
+				t.Errorf("packets %v", counts)
+			}
+			if tt.size < 1000 && counts[0] == 0 {
+				t.Errorf("packets %v, want the fast path", counts)
+			}
+		})
+	}
+}
+
+// TestWLBUDPFlood blocks the path of a bulk flow: it waits as long as the queue may be
+// short again, and is spread if it does not become so.
+func TestWLBUDPFlood(t *testing.T) {
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 60*ms, 50*mbit)}
+	s := NewWLB()
+	now := time.Second
+	for ; now < 3*time.Second; now += 300 * time.Microsecond {
+		pathOfFlow(s, now, udp, paths)
+	}
+	full := []Path{blocked(paths[0]), paths[1]}
+	w := udp
+	for _, tt := range []struct {
+		age  time.Duration
+		want int
+	}{{50 * ms, -1}, {120 * ms, 1}} {
+		w.Age = tt.age
+		if got := pathOfFlow(s, now, w, full); got != tt.want {
+			t.Errorf("path %d after %v, want %d", got, tt.age, tt.want)
+		}
+	}
+}
