@@ -42,6 +42,7 @@ func (s *takeTurns) Pick(_ time.Duration, _ sched.Work, paths []sched.Path) (fir
 
 func (*takeTurns) Sent(time.Duration, sched.Work, int, int) {}
 func (*takeTurns) Event(time.Duration, uint32, sched.Event) {}
+func (*takeTurns) Usage(uint32) sched.Usage                 { return sched.Usage{} }
 
 // loopbackTunnel returns a tunnel over UDP sockets of this host with two paths.
 func loopbackTunnel(t *testing.T) (client, server *Session) {
