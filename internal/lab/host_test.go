@@ -129,14 +129,21 @@ func TestClosedHost(t *testing.T) {
 }
 
 func TestParseUsage(t *testing.T) {
-	stat := "12 (a ) b) S 1 12 12 0 -1 4194560 103 0 0 0 250 50 0 0 20 0 1 0 3 4 5"
-	status := "Name:\ta\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"
-	u, err := parseUsage([]byte(stat), []byte(status))
-	if want := (Usage{CPU: 3 * time.Second, RSS: 1 << 20, PeakRSS: 2 << 20}); u != want || err != nil {
+	u, err := parseUsage([]byte("Name:\ta\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n"))
+	if want := (Usage{RSS: 1 << 20, PeakRSS: 2 << 20}); u != want || err != nil {
 		t.Errorf("got %+v, %v, want %+v", u, err, want)
 	}
-	if _, err := parseUsage([]byte("12 (a) S 1"), nil); err == nil {
-		t.Error("a short line was accepted")
+	if _, err := parseUsage([]byte("Name:\ta\nState:\tZ (zombie)\n")); err == nil {
+		t.Error("a process that has ended was accepted")
+	}
+}
+
+// TestProcessClock: the clock of another process shows what that has consumed.
+func TestProcessClock(t *testing.T) {
+	var own, other unix.Timespec
+	unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &own)
+	if err := unix.ClockGettime(processClock(os.Getpid()), &other); err != nil || other.Nano() < own.Nano() {
+		t.Errorf("%d ns of processor time, %v; it was %d before", other.Nano(), err, own.Nano())
 	}
 }
 

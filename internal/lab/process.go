@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command describes a program to be run in a host.
@@ -149,37 +151,32 @@ type Usage struct {
 
 // Usage reads the consumption of the running process.
 func (p *Process) Usage() (Usage, error) {
-	proc := "/proc/" + strconv.Itoa(p.PID())
-	stat, err := os.ReadFile(proc + "/stat")
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(p.PID()) + "/status")
 	if err != nil {
 		return Usage{}, err
 	}
-	status, err := os.ReadFile(proc + "/status")
+	u, err := parseUsage(status)
 	if err != nil {
-		return Usage{}, err
+		return u, err
 	}
-	return parseUsage(stat, status)
+	// The process's own clock: /proc counts in steps of 10 ms.
+	var cpu unix.Timespec
+	if err := unix.ClockGettime(processClock(p.PID()), &cpu); err != nil {
+		return u, os.NewSyscallError("clock_gettime", err)
+	}
+	u.CPU = time.Duration(cpu.Nano())
+	return u, nil
 }
 
-// clockTick is the unit of the times in /proc/PID/stat; Linux gives user space
-// 100 per second on every architecture.
-const clockTick = time.Second / 100
+// processClock is the id of the clock that measures the processor time of a process,
+// as clock_getcpuclockid(3) makes it.
+func processClock(pid int) int32 {
+	const cpuclockSched = 2
+	return int32(^pid<<3 | cpuclockSched)
+}
 
-func parseUsage(stat, status []byte) (u Usage, err error) {
-	// The program's name, in parentheses, may contain anything: fields count from
-	// the last parenthesis. The state is field 3, utime 14, stime 15.
-	_, rest, ok := cutLast(stat, ')')
-	fields := bytes.Fields(rest)
-	if !ok || len(fields) < 13 {
-		return Usage{}, errors.New("lab: malformed /proc/PID/stat")
-	}
-	for _, f := range fields[11:13] {
-		ticks, err := strconv.ParseInt(string(f), 10, 64)
-		if err != nil {
-			return Usage{}, fmt.Errorf("lab: /proc/PID/stat: %w", err)
-		}
-		u.CPU += time.Duration(ticks) * clockTick
-	}
+// parseUsage reads the memory sizes of /proc/PID/status.
+func parseUsage(status []byte) (u Usage, err error) {
 	for line := range bytes.Lines(status) {
 		var field *int64
 		switch {
@@ -196,15 +193,10 @@ func parseUsage(stat, status []byte) (u Usage, err error) {
 		}
 		*field = kib * 1024
 	}
-	return u, nil
-}
-
-func cutLast(b []byte, sep byte) (before, after []byte, ok bool) {
-	i := bytes.LastIndexByte(b, sep)
-	if i < 0 {
-		return b, nil, false
+	if u.RSS == 0 {
+		return u, errors.New("lab: /proc/PID/status without VmRSS: has the process ended?")
 	}
-	return b[:i], b[i+1:], true
+	return u, nil
 }
 
 // processLog collects the output of a process.
