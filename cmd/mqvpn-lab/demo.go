@@ -15,8 +15,8 @@ import (
 	labdemo "github.com/mqvpn/mqvpn/internal/lab/demo"
 )
 
-// demo runs the demo and turns its verdict into an exit code.
-func demo(ctx context.Context, o options, programs lab.Programs, stdout io.Writer) (int, error) {
+// runDemo runs the demo and turns its verdict into an exit code.
+func runDemo(ctx context.Context, o options, programs lab.Programs, stdout io.Writer) (int, error) {
 	r, err := labdemo.Run(ctx, labdemo.Options{Programs: programs, Dir: o.out, Stdout: stdout, Terminal: isTerminal(stdout)})
 	switch {
 	case err != nil:

@@ -14,11 +14,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
 
 	"github.com/mqvpn/mqvpn/internal/lab"
+	"github.com/mqvpn/mqvpn/internal/lab/bench"
 )
 
 // Exit codes.
@@ -36,14 +38,18 @@ namespaces) and links of its own, changes nothing else, and leaves nothing behin
 
 Usage:
   mqvpn-lab demo   [--out DIR] [--bin DIR]
-  mqvpn-lab bench  [--out DIR] [--bin DIR] [--seconds N]
+  mqvpn-lab bench  [--out DIR] [--bin DIR] [--rows PATTERNS] [--seconds N] [--rounds N]
+                   [--null] [--vs DIR] [--without OFFLOADS] [--cpuprofile]
 
 Commands:
   demo    two emulated internet links, mqvpn over them, real traffic, and a link that
           fails: a live view, a summary, a plot. Takes about a minute.
-  bench   how fast the tunnel is on an ideal cable, and what it costs
+  bench   how fast the tunnel is on an ideal cable, and what it costs, beside what it is
+          compared with: a table, bench.json, a plot
 
 Flags:
+%s
+Rows of the benchmark; those in parentheses are measured only if --rows names them:
 %s
 Exit codes:
   0  all checks hold
@@ -55,14 +61,25 @@ Exit codes:
 Examples:
   mqvpn-lab demo
   mqvpn-lab demo --out /tmp/demo --bin /usr/local/bin
-  mqvpn-lab bench --seconds 10
+  mqvpn-lab bench --null --rounds 5
+  mqvpn-lab bench --bin new --vs old --rounds 5 --rows 'tcp-*,udp-1100-*'
+  mqvpn-lab bench --rows tcp-1-up --seconds 20 --cpuprofile
+  mqvpn-lab bench --without gso --without gro --without tun --without gso,gro,tun
 `
 
 // options are the flags of all commands.
 type options struct {
-	out     string
-	bin     string
-	seconds int
+	out string
+	bin string
+
+	// Of bench:
+	seconds    int
+	rounds     int
+	rows       []string
+	null       bool
+	vs         string
+	without    []string
+	cpuProfile bool
 }
 
 func main() {
@@ -73,13 +90,23 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && args[0] == bench.NullCommand { // run by the benchmark
+		fmt.Fprintf(stderr, "mqvpn-lab: %v\n", bench.RunNull(args[1:]))
+		return exitFailed
+	}
 	var o options
 	fs := pflag.NewFlagSet("mqvpn-lab", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.Usage = func() {}
 	fs.StringVar(&o.out, "out", "", "directory for the outputs (default ./mqvpn-demo, or ./mqvpn-bench)")
 	fs.StringVar(&o.bin, "bin", "", "directory with mqvpn-server and mqvpn-client (default: built from the source tree)")
-	fs.IntVar(&o.seconds, "seconds", 5, "bench: length of each measurement")
+	fs.IntVar(&o.seconds, "seconds", 3, "bench: length of each measurement")
+	fs.IntVar(&o.rounds, "rounds", 1, "bench: how often each row is measured; the table has the medians")
+	fs.StringSliceVar(&o.rows, "rows", nil, "bench: rows to measure, `PATTERNS` separated by commas; * stands for anything")
+	fs.BoolVar(&o.null, "null", false, "bench: compare with the null tunnel, which does only what every tunnel must")
+	fs.StringVar(&o.vs, "vs", "", "bench: compare with the mqvpn-server and mqvpn-client in `DIR`")
+	fs.StringArrayVar(&o.without, "without", nil, "bench: compare with mqvpn without some of gso, gro and tun, `OFFLOADS` separated by commas; may be repeated")
+	fs.BoolVar(&o.cpuProfile, "cpuprofile", false, "bench: write CPU profiles of both ends, of all rows of a round")
 	help := fs.BoolP("help", "h", false, "print this")
 	if err := fs.Parse(args); err != nil {
 		fmt.Fprintf(stderr, "mqvpn-lab: %v; \"mqvpn-lab --help\" lists all\n", err)
@@ -88,7 +115,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	command := fs.Arg(0)
 	switch {
 	case *help || command == "help":
-		fmt.Fprintf(stdout, usageText, fs.FlagUsages())
+		fmt.Fprintf(stdout, usageText, fs.FlagUsages(), wrap(bench.RowIDs(), 88))
 		return exitPassed
 	case fs.NArg() > 1:
 		fmt.Fprintf(stderr, "mqvpn-lab: %q: one command at a time; flags begin with --\n", fs.Arg(1))
@@ -96,8 +123,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	case o.seconds < 1 || o.seconds > 600:
 		fmt.Fprintf(stderr, "mqvpn-lab: --seconds %d: want 1 to 600\n", o.seconds)
 		return exitUsage
+	case o.rounds < 1 || o.rounds > 1000:
+		fmt.Fprintf(stderr, "mqvpn-lab: --rounds %d: want 1 to 1000\n", o.rounds)
+		return exitUsage
 	}
-	commands := map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){"demo": demo, "bench": bench}
+	if err := bench.CheckRows(o.rows); err != nil {
+		fmt.Fprintf(stderr, "mqvpn-lab: %v\n", err)
+		return exitUsage
+	}
+	commands := map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){"demo": runDemo, "bench": runBench}
 	f := commands[command]
 	if f == nil {
 		fmt.Fprintf(stderr, "mqvpn-lab: want a command: demo, bench or help, not %q\n", command)
@@ -111,6 +145,20 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		code = report(ctx, stderr, err)
 	}
 	return code
+}
+
+// wrap makes indented lines of words.
+func wrap(words []string, width int) string {
+	var b strings.Builder
+	line := " "
+	for _, w := range words {
+		if len(line)+1+len(w) > width {
+			b.WriteString(line + "\n")
+			line = " "
+		}
+		line += " " + w
+	}
+	return b.String() + line + "\n"
 }
 
 // builtVariable tells the copy of this program in a user namespace, which has no

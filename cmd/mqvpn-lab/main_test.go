@@ -25,8 +25,12 @@ func TestCommandLine(t *testing.T) {
 		{"demo bench", exitUsage, `"bench"`},
 		{"demo --ot x", exitUsage, "--ot"},
 		{"bench --seconds 0", exitUsage, "1 to 600"},
+		{"bench --rounds 0", exitUsage, "1 to 1000"},
+		{"bench --rows tcp-1-up,none", exitUsage, `"none"`},
+		{"null-tunnel 10.0.0.1:1", exitFailed, "REMOTE"},
 		{"demo --bin /nonexistent --out " + t.TempDir(), exitFailed, "--bin DIR"},
 		{"help", exitPassed, "Exit codes"},
+		{"help", exitPassed, "(clients-1000)"},
 		{"demo --help", exitPassed, "mqvpn-lab demo"},
 	} {
 		var stdout, stderr bytes.Buffer

@@ -92,9 +92,17 @@ type Stream struct {
 	run  sync.WaitGroup
 }
 
-// StartStream sends datagrams of size payload bytes from a host until Stop. rate is in
-// datagrams per second, evenly spaced; 0: as many as the thread can.
-func StartStream(from *Host, to netip.AddrPort, size int, rate float64) (*Stream, error) {
+// Pace says when the datagrams of a Stream are sent.
+type Pace struct {
+	// PerSecond is the number of datagrams; 0: as many as the thread can.
+	PerSecond float64
+	// Every is the time between two bursts, which hold what is due. 0: no bursts, each
+	// datagram at its own time.
+	Every time.Duration
+}
+
+// StartStream sends datagrams of size payload bytes from a host until Stop.
+func StartStream(from *Host, to netip.AddrPort, size int, pace Pace) (*Stream, error) {
 	s := new(Stream)
 	err := from.Do(func() (err error) {
 		if s.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
@@ -111,14 +119,14 @@ func StartStream(from *Host, to netip.AddrPort, size int, rate float64) (*Stream
 	s.run.Add(1)
 	onOwnThread(func() {
 		defer s.run.Done()
-		s.send(make([]byte, size), rate)
+		s.send(make([]byte, size), pace)
 	})
 	return s, nil
 }
 
 // send sends until it is stopped. A datagram that the kernel refuses is one lost.
-func (s *Stream) send(payload []byte, rate float64) {
-	if rate == 0 {
+func (s *Stream) send(payload []byte, pace Pace) {
+	if pace.PerSecond == 0 {
 		for !s.stop.Load() {
 			unix.Write(s.fd, payload)
 			s.sent.Add(1)
@@ -127,17 +135,23 @@ func (s *Stream) send(payload []byte, rate float64) {
 	}
 	// Without slack the kernel wakes the thread as soon as it can.
 	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
-	gap := time.Duration(float64(time.Second) / rate)
-	for next := monotonic(); !s.stop.Load(); next += gap {
+	tick := max(pace.Every, time.Duration(float64(time.Second)/pace.PerSecond))
+	most := pace.PerSecond * (tick + maxLag).Seconds()
+	last, due := monotonic(), 0.0
+	for next := last + tick; !s.stop.Load(); next += tick {
 		now := monotonic()
 		if next > now {
 			at := unix.NsecToTimespec(int64(next))
 			unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &at, nil)
+			now = monotonic()
 		} else {
 			next = max(next, now-maxLag)
 		}
-		unix.Write(s.fd, payload)
-		s.sent.Add(1)
+		due = min(due+pace.PerSecond*(now-last).Seconds(), most)
+		for last = now; due >= 1; due-- {
+			unix.Write(s.fd, payload)
+			s.sent.Add(1)
+		}
 	}
 }
 

@@ -32,19 +32,23 @@ func TestStreamReachesSink(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sink.Close()
-	s, err := StartStream(a, sink.Addr(), 1100, 5000)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for s.Sent() < 500 {
-		time.Sleep(time.Millisecond)
-	}
-	s.Stop()
-	for deadline := time.Now().Add(5 * time.Second); sink.Received() < s.Sent() && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
-	if sink.Received() != s.Sent() {
-		t.Errorf("received %d of %d datagrams", sink.Received(), s.Sent())
+	for _, pace := range []Pace{{PerSecond: 5000}, {PerSecond: 5000, Every: 10 * time.Millisecond}} {
+		before := sink.Received()
+		s, err := StartStream(a, sink.Addr(), 1100, pace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for s.Sent() < 500 {
+			time.Sleep(time.Millisecond)
+		}
+		s.Stop()
+		received := func() int64 { return sink.Received() - before }
+		for deadline := time.Now().Add(5 * time.Second); received() < s.Sent() && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		if received() != s.Sent() {
+			t.Errorf("%+v: received %d of %d datagrams", pace, received(), s.Sent())
+		}
 	}
 }
 

@@ -99,26 +99,27 @@ func (p Programs) InitServer(ctx context.Context, h *Host, address netip.AddrPor
 	return nil, fmt.Errorf("mqvpn-server init printed no line for the client:\n%s", out)
 }
 
-// upLine is in the line that both programs log when they are in service.
-const upLine = "msg=up "
+// UpLine is in the line that programs log when they are in service.
+const UpLine = "msg=up "
 
 // StartServer runs mqvpn-server on a host and waits until it says that it is up.
 func (p Programs) StartServer(ctx context.Context, h *Host, args ...string) (*Process, error) {
-	return h.startUp(ctx, Command{Path: p.Server, Args: args})
+	return h.StartUp(ctx, Command{Path: p.Server, Args: args})
 }
 
 // StartClient runs mqvpn-client on a host and waits until it says that it is up.
 // env is added to its environment.
 func (p Programs) StartClient(ctx context.Context, h *Host, args []string, env ...string) (*Process, error) {
-	return h.startUp(ctx, Command{Path: p.Client, Args: args, Env: env})
+	return h.StartUp(ctx, Command{Path: p.Client, Args: args, Env: env})
 }
 
-func (h *Host) startUp(ctx context.Context, c Command) (*Process, error) {
+// StartUp starts a program on the host and waits until it says that it is up.
+func (h *Host) StartUp(ctx context.Context, c Command) (*Process, error) {
 	p, err := h.Start(c)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.WaitOutput(ctx, upLine); err != nil {
+	if err := p.WaitOutput(ctx, UpLine); err != nil {
 		p.Kill()
 		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}

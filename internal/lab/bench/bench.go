@@ -2,20 +2,16 @@
 
 //go:build linux
 
-// Package bench measures the raw speed of the tunnel over an ideal cable, and what
-// it costs in processor time and memory.
+// Package bench measures the speed of the tunnel over an ideal cable, and what it
+// costs in processor time and memory. What it is compared with is measured in turn
+// with it, because the speed of a machine changes from minute to minute.
 package bench
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net/netip"
-	"os"
 	"path/filepath"
-	"runtime"
 	"time"
 
 	"github.com/mqvpn/mqvpn/internal/lab"
@@ -23,213 +19,190 @@ import (
 
 // Options say how to run the benchmark.
 type Options struct {
-	Programs lab.Programs
-	Dir      string        // for bench.json; must exist
-	Measure  time.Duration // of each row
-	Stdout   io.Writer
+	Programs   lab.Programs
+	Versus     *lab.Programs // a second build to compare with; nil: none
+	Null       bool          // compare with the null tunnel
+	Without    []string      // compare with mqvpn itself without these offloads: values of MQVPN_NO_OFFLOAD
+	Rows       []string      // patterns of row ids; none: those that are measured by default
+	Rounds     int
+	Measure    time.Duration // of each row
+	CPUProfile bool          // write CPU profiles of the programs in Dir
+	Dir        string        // for the outputs; must exist
+	Stdout     io.Writer
 }
 
-// Report is what was measured.
-type Report struct {
-	Started time.Time `json:"started"`
-	CPUs    int       `json:"cpus"`
-	Go      string    `json:"go"`
-	Rows    []Row     `json:"rows"`
-	// Memory in MB: when no traffic has passed yet, and at most.
-	ClientIdle float64 `json:"client_idle_mb"`
-	ServerIdle float64 `json:"server_idle_mb"`
-	ClientPeak float64 `json:"client_peak_mb"`
-	ServerPeak float64 `json:"server_peak_mb"`
-}
+// noOffloadVariable is the programs' own.
+const noOffloadVariable = "MQVPN_NO_OFFLOAD"
 
-// Row is one measurement. The traffic's sender and receiver run on the same cores.
-type Row struct {
-	Name      string  `json:"name"`
-	Tunnel    bool    `json:"tunnel"`
-	Flows     int     `json:"flows"`
-	Way       string  `json:"way"` // up: sent by the client
-	Mbps      float64 `json:"mbps"`
-	ClientCPU float64 `json:"client_cpu_s_per_gb"`
-	ServerCPU float64 `json:"server_cpu_s_per_gb"`
-}
+// kind is what a subject is.
+type kind uint8
 
 const (
-	warmUp    = time.Second
-	setUpTime = 10 * time.Second
-	// serverPort is the VPN server's, peerPort that of the traffic's far end.
-	serverPort = 443
-	peerPort   = 7000
+	bareCable kind = 1 << iota
+	nullTunnel
+	vpnPrograms
+	anyTunnel = nullTunnel | vpnPrograms
 )
 
-// insideAddr is what mqvpn-server init gives to the server's end of the tunnel.
-var insideAddr = netip.MustParseAddr("10.0.0.1")
+// subject is something that is measured.
+type subject struct {
+	name     string
+	kind     kind
+	programs lab.Programs
+	env      []string
+	profiles bool // it knows --cpuprofile
+}
+
+// comparison is a ratio that the report shows.
+type comparison struct{ of, to string }
+
+// names of subjects.
+const (
+	cableName = "no tunnel"
+	nullName  = "null tunnel"
+	mqvpnName = "mqvpn"
+	vsName    = "mqvpn (vs)"
+)
+
+// subjects lists what is measured, in turn, and which ratios are of interest.
+func (o *Options) subjects() (subjects []*subject, ratios []comparison) {
+	subjects = []*subject{{name: cableName, kind: bareCable}}
+	if o.Null {
+		subjects = append(subjects, &subject{name: nullName, kind: nullTunnel})
+	}
+	add := func(s *subject) {
+		s.kind = vpnPrograms
+		subjects = append(subjects, s)
+		if o.Null {
+			ratios = append(ratios, comparison{s.name, nullName})
+		}
+	}
+	add(&subject{name: mqvpnName, programs: o.Programs, profiles: o.CPUProfile})
+	if o.Versus != nil {
+		add(&subject{name: vsName, programs: *o.Versus})
+		ratios = append(ratios, comparison{mqvpnName, vsName})
+	}
+	for _, w := range o.Without {
+		name := "mqvpn without " + w
+		add(&subject{name: name, programs: o.Programs, env: []string{noOffloadVariable + "=" + w}})
+		ratios = append(ratios, comparison{name, mqvpnName})
+	}
+	return subjects, ratios
+}
 
 // bench is a run of the benchmark.
 type bench struct {
-	options        Options
-	report         *Report
-	client, server *lab.Host
-	programs       [2]*lab.Process // client's and server's, while the tunnel is up
+	Options
+	report   *Report
+	subjects []*subject
+	rows     []row
+	round    int // from 1
+	worlds   map[worldKey]*world
 }
 
-// Run measures, prints a table and writes bench.json.
+// worldKey names the worlds that are kept for a round.
+type worldKey struct {
+	*subject
+	paths int
+}
+
+// Run measures, prints a table, and writes bench.json, bench.svg and bench.png.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	b := &bench{options: o, report: &Report{Started: time.Now(), CPUs: runtime.NumCPU(), Go: runtime.Version()}}
-	for _, h := range []struct {
-		host **lab.Host
-		name string
-	}{{&b.client, "client"}, {&b.server, "server"}} {
-		var err error
-		if *h.host, err = lab.NewHost(h.name); err != nil {
+	rows, err := selectRows(o.Rows)
+	if err != nil {
+		return nil, err
+	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, err
+	}
+	b := &bench{Options: o, rows: rows}
+	subjects, ratios := o.subjects()
+	b.subjects = subjects
+	b.report = newReport(o, subjects)
+	fmt.Fprintf(o.Stdout, "Ideal cables on %d cores; sender and receiver of the traffic run on them too.\n\n", b.report.Machine.CPUs)
+	for b.round = 1; b.round <= o.Rounds; b.round++ {
+		if err := b.runRound(ctx); err != nil {
 			return nil, err
 		}
-		defer (*h.host).Close()
 	}
-	if err := b.run(ctx); err != nil {
-		return nil, err
-	}
-	out, err := json.MarshalIndent(b.report, "", " ")
-	if err != nil {
-		return nil, err
-	}
-	path := filepath.Join(o.Dir, "bench.json")
-	fmt.Fprintf(o.Stdout, "\nData: %s\n", path)
-	return b.report, os.WriteFile(path, append(out, '\n'), 0o644)
+	b.report.summarize(rows, ratios)
+	b.report.writeTable(o.Stdout)
+	return b.report, b.report.write(o.Dir, o.Stdout)
 }
 
-func (b *bench) run(ctx context.Context) error {
-	const mtu = 1500
-	err := lab.NewCable(
-		lab.Port{Host: b.client, Interface: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(lab.ServerAddr4.Next(), 24)}},
-		lab.Port{Host: b.server, Interface: "eth0", Addrs: []netip.Prefix{netip.PrefixFrom(lab.ServerAddr4, 24)}}, mtu)
-	if err != nil {
-		return err
-	}
-	// The client wants a default route to replace.
-	if err := b.client.AddRoute(lab.Route{Dst: netip.MustParsePrefix("0.0.0.0/0"), Via: lab.ServerAddr4, Interface: "eth0"}); err != nil {
-		return err
-	}
-	fmt.Fprintf(b.options.Stdout, "Two hosts and an ideal cable on %d cores; sender and receiver of the traffic run on them too.\n\n", b.report.CPUs)
-	fmt.Fprintf(b.options.Stdout, "%-26s %10s  %s\n", "", "Mbit/s", "CPU seconds per GB, client + server")
-	if err := b.rows(ctx, lab.ServerAddr4); err != nil {
-		return err
-	}
-	if err := b.startTunnel(ctx); err != nil {
-		return err
-	}
-	if err := b.usage(func(i int, u lab.Usage) {
-		*[]*float64{&b.report.ClientIdle, &b.report.ServerIdle}[i] = megabytes(u.RSS)
-	}); err != nil {
-		return err
-	}
-	if err := b.rows(ctx, insideAddr); err != nil {
-		return fmt.Errorf("%w; output of mqvpn-client:\n%s\nof mqvpn-server:\n%s", err, b.programs[0].Output(), b.programs[1].Output())
-	}
-	if err := b.usage(func(i int, u lab.Usage) {
-		*[]*float64{&b.report.ClientPeak, &b.report.ServerPeak}[i] = megabytes(u.PeakRSS)
-	}); err != nil {
-		return err
-	}
-	r := b.report
-	fmt.Fprintf(b.options.Stdout, "\nMemory, client / server: idle %.1f / %.1f MB, at most %.1f / %.1f MB\n",
-		r.ClientIdle, r.ServerIdle, r.ClientPeak, r.ServerPeak)
-	for _, p := range b.programs {
-		if _, err := p.Stop(setUpTime); err != nil {
+// runRound measures each row once with each subject, one subject after the other. All
+// tunnels are up meanwhile; those that wait use next to nothing.
+func (b *bench) runRound(ctx context.Context) (err error) {
+	b.worlds = make(map[worldKey]*world)
+	defer func() {
+		for _, w := range b.worlds {
+			if e := w.close(); err == nil {
+				err = e
+			}
+		}
+	}()
+	for _, s := range b.subjects {
+		if err := b.openWorlds(ctx, s); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// startTunnel starts both programs. They die with their hosts.
-func (b *bench) startTunnel(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, setUpTime)
-	defer cancel()
-	args, err := b.options.Programs.InitServer(ctx, b.server, netip.AddrPortFrom(lab.ServerAddr4, serverPort), "bench")
-	if err != nil {
-		return err
-	}
-	if b.programs[1], err = b.options.Programs.StartServer(ctx, b.server, "--config", lab.ServerConfig); err != nil {
-		return err
-	}
-	b.programs[0], err = b.options.Programs.StartClient(ctx, b.client, append(args, "--path", "eth0"))
-	return err
-}
-
-// rows measures 1 and 4 flows in both directions to an address of the server.
-func (b *bench) rows(ctx context.Context, to netip.Addr) error {
-	peer, err := lab.NewPeer(b.server, netip.AddrPortFrom(to, peerPort))
-	if err != nil {
-		return err
-	}
-	defer peer.Close()
-	for _, flows := range []int{1, 4} {
-		for _, way := range []lab.Way{lab.Up, lab.Down} {
-			row, err := b.measure(ctx, peer, flows, way)
+	for _, r := range b.rows {
+		for _, s := range b.subjects {
+			if r.subjects&s.kind == 0 {
+				continue
+			}
+			v, err := b.measure(ctx, r, s)
 			if err != nil {
-				return err
+				return fmt.Errorf("%s, %s: %w", r.id, s.name, err)
 			}
-			b.report.Rows = append(b.report.Rows, row)
-			fmt.Fprintf(b.options.Stdout, "%-26s %10.0f", row.Name, row.Mbps)
-			if row.Tunnel {
-				fmt.Fprintf(b.options.Stdout, "  %.2f + %.2f = %.2f", row.ClientCPU, row.ServerCPU, row.ClientCPU+row.ServerCPU)
-			}
-			fmt.Fprintln(b.options.Stdout)
+			b.report.Values = append(b.report.Values, Measurement{b.round, r.id, s.name, v})
+			fmt.Fprintf(b.Stdout, "round %d of %d  %-22s %-22s %s\n", b.round, b.Rounds, r.id, s.name, r.describe(v))
 		}
 	}
 	return nil
 }
 
-func (b *bench) measure(ctx context.Context, peer *lab.Peer, flows int, way lab.Way) (Row, error) {
-	row := Row{Tunnel: b.programs[0] != nil, Flows: flows, Way: way.String()}
-	row.Name = fmt.Sprintf("no tunnel, TCP %d flow %s", flows, way)
-	if row.Tunnel {
-		row.Name = fmt.Sprintf("mqvpn, TCP %d flow %s", flows, way)
-	}
-	bulk, err := peer.Flood(ctx, b.client, way, flows)
-	if err != nil {
-		return row, err
-	}
-	defer bulk.Close()
-	if _, err := bulk.Goodput(ctx, 0, warmUp); err != nil {
-		return row, err
-	}
-	var before, after [2]lab.Usage
-	read := func(into *[2]lab.Usage) error {
-		return b.usage(func(i int, u lab.Usage) { into[i] = u })
-	}
-	if err := read(&before); err != nil {
-		return row, err
-	}
-	received := bulk.Received()
-	bitsPerSecond, err := bulk.Goodput(ctx, 0, b.options.Measure)
-	if err != nil {
-		return row, err
-	}
-	gigabytes := float64(bulk.Received()-received) / 1e9
-	if err := read(&after); err != nil {
-		return row, err
-	}
-	row.Mbps = bitsPerSecond / 1e6
-	row.ClientCPU = (after[0].CPU - before[0].CPU).Seconds() / gigabytes
-	row.ServerCPU = (after[1].CPU - before[1].CPU).Seconds() / gigabytes
-	return row, nil
-}
-
-// usage calls f with what each program has consumed; without a tunnel it does
-// nothing.
-func (b *bench) usage(f func(i int, u lab.Usage)) error {
-	for i, p := range b.programs {
-		if p == nil {
+// openWorlds makes the worlds that the rows need, so that all of them have been idle
+// for a while before anything is measured.
+func (b *bench) openWorlds(ctx context.Context, s *subject) error {
+	for _, r := range b.rows {
+		key := worldKey{s, r.paths}
+		if r.subjects&s.kind == 0 || r.paths == 0 || b.worlds[key] != nil {
 			continue
 		}
-		u, err := p.Usage()
+		w, err := newWorld(ctx, s, worldConfig{paths: r.paths, client: true, profile: b.profile(s, fmt.Sprintf("%dpath", r.paths))})
 		if err != nil {
-			return errors.Join(err, fmt.Errorf("output of the program:\n%s", p.Output()))
+			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		f(i, u)
+		b.worlds[key] = w
 	}
 	return nil
 }
 
-func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }
+// profile is where the CPU profiles of a world go, "" for nowhere. The name of the
+// end follows.
+func (b *bench) profile(s *subject, what string) string {
+	if !s.profiles {
+		return ""
+	}
+	return filepath.Join(b.Dir, fmt.Sprintf("cpu-round%d-%s-", b.round, what))
+}
+
+// measure measures one row with one subject.
+func (b *bench) measure(ctx context.Context, r row, s *subject) (values, error) {
+	if r.paths > 0 {
+		w := b.worlds[worldKey{s, r.paths}]
+		v, err := r.measure(ctx, w, b.Measure)
+		return v, w.explain(err)
+	}
+	w, err := newWorld(ctx, s, worldConfig{paths: 1, profile: b.profile(s, r.id)})
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.measure(ctx, w, b.Measure)
+	err = w.explain(err)
+	if e := w.close(); err == nil {
+		err = e
+	}
+	return v, err
+}
