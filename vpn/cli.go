@@ -36,6 +36,7 @@ type command struct {
 
 var commands = []command{
 	{"status", bothSides, "show what the running program does; --json for scripts"},
+	{"top", bothSides, "show every second what each path carries, and why one does not"},
 	{"path", clientSide, "list; add IFACE; remove IFACE; priority IFACE primary|secondary|backup|never: of the running program"},
 	{"genkey", bothSides, "print a new random key"},
 	{"init", serverSide, "write certificate, key and configuration; --dir DIR, --address HOST:PORT, --name USER"},
@@ -76,6 +77,9 @@ func runCommand(ctx context.Context, mode Mode, args []string, stdout, stderr io
 		if file, err = readConfigFile(inv.config); err != nil {
 			return err
 		}
+	}
+	if inv.command == "top" {
+		return top(ctx, controlPath(mode, file, inv.given), stdout)
 	}
 	if inv.command == "path" {
 		return editPaths(ctx, controlPath(mode, file, inv.given), inv.args, stdout)

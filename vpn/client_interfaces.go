@@ -14,20 +14,21 @@ import (
 // patterns find, and what is added, removed and ordered at the control socket. What
 // is changed there holds until the program ends.
 
-// priorityNames are in the order of preference.
-var priorityNames = map[string]sched.Priority{
-	"primary":   sched.PriorityPrimary,
-	"secondary": sched.PrioritySecondary,
-	"backup":    sched.PriorityBackup,
-	"never":     sched.PriorityNever,
+var priorityNames = [...]string{
+	sched.PriorityPrimary:   "primary",
+	sched.PrioritySecondary: "secondary",
+	sched.PriorityBackup:    "backup",
+	sched.PriorityNever:     "never",
 }
 
+func priorityName(p sched.Priority) string { return priorityNames[p] }
+
 func parsePriority(name string) (sched.Priority, error) {
-	p, ok := priorityNames[name]
-	if !ok {
+	p := slices.Index(priorityNames[:], name)
+	if p < 0 {
 		return 0, fmt.Errorf("priority %q: want primary, secondary, backup or never", name)
 	}
-	return p, nil
+	return sched.Priority(p), nil
 }
 
 // pathPriority is the priority of the interfaces that a value of --path names.

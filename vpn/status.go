@@ -43,10 +43,15 @@ type pathStatus struct {
 	PktSent  uint64         `json:"pkt_sent"`
 	PktRecv  uint64         `json:"pkt_recv"`
 	PktLost  uint64         `json:"pkt_lost"`
-	Rate     float64        `json:"rate_bps"` // estimated, bit/s
-	Loss     float64        `json:"loss"`     // fraction, lately
-	MTU      int            `json:"mtu"`      // largest IP packet on the link
-	Share    float64        `json:"share"`    // of the bytes sent
+	Rate     float64        `json:"rate_bps"`   // estimated, bit/s
+	Loss     float64        `json:"loss"`       // fraction, lately
+	MTU      int            `json:"mtu"`        // largest IP packet on the link
+	Share    float64        `json:"share"`      // of the bytes sent
+	ShareNow float64        `json:"share_now"`  // of those sent in the last second
+	Weight   float64        `json:"weight_bps"` // that the scheduler gives it, bit/s
+	Pins     int            `json:"pins"`       // flows that the scheduler keeps on it
+	Priority string         `json:"priority"`
+	StateSec float64        `json:"state_sec"` // how long it has been in its state
 }
 
 // clientStatus is a client's answer to get_status.
@@ -122,6 +127,7 @@ func newPathStatus(st quic.ConnStats) []pathStatus {
 			BytesTx: p.BytesSent + headers*p.PacketsSent, BytesRx: p.BytesReceived + headers*p.PacketsReceived,
 			PktSent: p.PacketsSent, PktRecv: p.PacketsReceived, PktLost: p.PacketsLost,
 			Rate: p.Rate * 8, Loss: p.Loss, MTU: p.MTU + int(headers),
+			ShareNow: p.Share, Weight: p.Weight * 8, Pins: p.Pins, Priority: priorityName(p.Priority), StateSec: p.Since.Seconds(),
 		}
 		total += ps.BytesTx
 		out = append(out, ps)
@@ -193,7 +199,7 @@ func (c *client) status() clientStatus {
 	if t != nil {
 		for iface, p := range t.paths {
 			if p.err != nil {
-				unusable = append(unusable, pathStatus{Name: iface, State: "unavailable", Reason: p.err.Error()})
+				unusable = append(unusable, pathStatus{Name: iface, State: "unavailable", Reason: p.err.Error(), Priority: priorityName(c.priorityOf(iface))})
 			}
 		}
 	}
@@ -361,21 +367,25 @@ func printServer(line []byte, out io.Writer) error {
 
 func printPaths(paths []pathStatus, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PATH\tSTATE\tLOCAL\tREMOTE\tRTT\tRATE\tLOSS\tCWND\tSENT\tRECEIVED\tSHARE\tNOT USED BECAUSE")
+	fmt.Fprintln(w, "PATH\tSTATE\tFOR\tPRIORITY\tLOCAL\tREMOTE\tRTT\tRATE\tLOSS\tCWND\tSENT\tRECEIVED\tSHARE\tNOT USED BECAUSE")
 	for _, p := range paths {
-		name := fmt.Sprint(p.ID)
-		if p.Name != "" {
-			name = p.Name
-		}
 		local, remote := "-", "-"
 		if p.Local.IsValid() {
 			local, remote = p.Local.String(), p.Remote.String()
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.1f ms\t%.1f Mbit/s\t%.1f %%\t%s\t%s\t%s\t%.0f %%\t%s\n",
-			name, p.State, local, remote, float64(p.SRTTus)/1000, p.Rate/1e6, p.Loss*100,
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%.1f ms\t%.1f Mbit/s\t%.1f %%\t%s\t%s\t%s\t%.0f %%\t%s\n",
+			p.label(), p.State, p.inState(), p.Priority, local, remote, float64(p.SRTTus)/1000, p.Rate/1e6, p.Loss*100,
 			size(uint64(p.Cwnd)), size(p.BytesTx), size(p.BytesRx), p.Share*100, cmp.Or(p.Reason, "-"))
 	}
 	return w.Flush()
+}
+
+// label is the interface, or the path id where there is none.
+func (p *pathStatus) label() string { return cmp.Or(p.Name, fmt.Sprint(p.ID)) }
+
+// inState is how long the path has been in its state.
+func (p *pathStatus) inState() string {
+	return (time.Duration(p.StateSec) * time.Second).String()
 }
 
 // size prints a number of bytes with a unit.
