@@ -8,7 +8,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 // PingResult is the outcome of a series of ICMP echoes.
@@ -57,31 +57,49 @@ func (r PingResult) Max() (most time.Duration) {
 
 // echoFamily is what differs between ICMP and ICMPv6.
 type echoFamily struct {
-	network, any   string
-	protocol       int
-	request, reply icmp.Type
+	domain, protocol int
+	request, reply   icmp.Type
 }
 
 var (
-	echo4 = echoFamily{"ip4:icmp", "0.0.0.0", 1, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply}
-	echo6 = echoFamily{"ip6:ipv6-icmp", "::", 58, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply}
+	echo4 = echoFamily{unix.AF_INET, unix.IPPROTO_ICMP, ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply}
+	echo6 = echoFamily{unix.AF_INET6, unix.IPPROTO_ICMPV6, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply}
+)
+
+const (
+	// echoTime is how long an answer is awaited.
+	echoTime = time.Second
+	// echoCheck is how often that is looked at.
+	echoCheck = 20 * time.Millisecond
 )
 
 // Ping sends count echo requests of size bytes (IP header included) to dst, one
 // every interval, each when the one before was answered or has waited for a
 // second. It ends early with ctx.
 func (h *Host) Ping(ctx context.Context, dst netip.Addr, count, size int, interval time.Duration) (PingResult, error) {
-	family, headers := echo4, 28
+	p := pinger{dst: dst}
+	headers := 28
 	if dst.Is6() {
-		family, headers = echo6, 48
+		p.family, p.to, headers = echo6, &unix.SockaddrInet6{Addr: dst.As16()}, 48
+	} else {
+		p.family, p.to = echo4, &unix.SockaddrInet4{Addr: dst.As4()}
 	}
-	c, err := h.ListenPacket(family.network, family.any)
+	// The port-like identifier is ours alone: raw sockets see each other's answers.
+	p.id, p.body = int(pings.Add(1)&0xffff), make([]byte, max(0, size-headers))
+	check := unix.NsecToTimeval(int64(echoCheck))
+	err := h.Do(func() (err error) {
+		if p.fd, err = unix.Socket(p.family.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, p.family.protocol); err != nil {
+			return err
+		}
+		if err = unix.SetsockoptTimeval(p.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &check); err != nil {
+			unix.Close(p.fd)
+		}
+		return err
+	})
 	if err != nil {
 		return PingResult{}, fmt.Errorf("ping from %s: %w", h.name, err)
 	}
-	defer c.Close()
-	// The port-like identifier is ours alone: raw sockets see each other's answers.
-	p := pinger{conn: c, family: family, dst: dst, id: int(pings.Add(1) & 0xffff), body: make([]byte, max(0, size-headers))}
+	defer unix.Close(p.fd)
 	var result PingResult
 	next := time.NewTicker(interval)
 	defer next.Stop()
@@ -108,10 +126,13 @@ func (h *Host) Ping(ctx context.Context, dst netip.Addr, count, size int, interv
 // pings numbers the series of echoes.
 var pings atomic.Uint32
 
+// pinger has a blocking socket: through Go's poller an answer would be seen later, by
+// more than it takes on a fast way.
 type pinger struct {
-	conn   net.PacketConn
+	fd     int
 	family echoFamily
 	dst    netip.Addr
+	to     unix.Sockaddr
 	id     int
 	body   []byte
 }
@@ -127,26 +148,40 @@ func (p *pinger) echo(seq int) (rtt time.Duration, answered bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
+	buf := make([]byte, 65536)
 	sent := time.Now()
-	p.conn.SetReadDeadline(sent.Add(time.Second))
-	if _, err := p.conn.WriteTo(b, &net.IPAddr{IP: p.dst.AsSlice()}); err != nil {
-		time.Sleep(time.Until(sent.Add(time.Second)))
+	if err := unix.Sendto(p.fd, b, 0, p.to); err != nil {
+		time.Sleep(time.Until(sent.Add(echoTime)))
 		return 0, false, nil
 	}
-	buf := make([]byte, 65536)
 	for {
-		n, from, err := p.conn.ReadFrom(buf)
-		if err != nil {
+		n, from, err := unix.Recvfrom(p.fd, buf, 0)
+		if rtt = time.Since(sent); rtt > echoTime {
 			return 0, false, nil
 		}
-		rtt = time.Since(sent)
-		m, err := icmp.ParseMessage(p.family.protocol, buf[:n])
-		if err != nil || m.Type != p.family.reply {
-			continue
-		}
-		echo, ok := m.Body.(*icmp.Echo)
-		if ok && echo.ID == p.id && echo.Seq == seq && from.(*net.IPAddr).IP.Equal(p.dst.AsSlice()) {
+		if err == nil && p.isAnswer(buf[:n], from, seq) {
 			return rtt, true, nil
 		}
 	}
+}
+
+// isAnswer says whether b, as received from a raw socket, answers a request.
+func (p *pinger) isAnswer(b []byte, from unix.Sockaddr, seq int) bool {
+	var source netip.Addr
+	switch a := from.(type) {
+	case *unix.SockaddrInet4:
+		source = netip.AddrFrom4(a.Addr)
+		if len(b) == 0 || len(b) < int(b[0]&0xf)*4 {
+			return false
+		}
+		b = b[b[0]&0xf*4:] // behind the header, which IPv6 does not show
+	case *unix.SockaddrInet6:
+		source = netip.AddrFrom16(a.Addr)
+	}
+	m, err := icmp.ParseMessage(p.family.protocol, b)
+	if err != nil || m.Type != p.family.reply {
+		return false
+	}
+	echo, ok := m.Body.(*icmp.Echo)
+	return ok && echo.ID == p.id && echo.Seq == seq && source == p.dst
 }

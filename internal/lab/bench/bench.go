@@ -9,6 +9,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -120,14 +121,16 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	b.subjects = subjects
 	b.report = newReport(o, subjects)
 	fmt.Fprintf(o.Stdout, "Ideal cables on %d cores; sender and receiver of the traffic run on them too.\n\n", b.report.Machine.CPUs)
-	for b.round = 1; b.round <= o.Rounds; b.round++ {
-		if err := b.runRound(ctx); err != nil {
-			return nil, err
-		}
+	for b.round = 1; b.round <= o.Rounds && err == nil; b.round++ {
+		err = b.runRound(ctx)
 	}
+	if len(b.report.Values) == 0 {
+		return nil, err
+	}
+	// What was measured before an error is worth keeping.
 	b.report.summarize(rows, ratios)
 	b.report.writeTable(o.Stdout)
-	return b.report, b.report.write(o.Dir, o.Stdout)
+	return b.report, errors.Join(err, b.report.write(o.Dir, o.Stdout))
 }
 
 // runRound measures each row once with each subject, one subject after the other. All
