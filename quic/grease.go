@@ -16,9 +16,11 @@ type reservedParam struct {
 	value []byte
 }
 
+// newReservedParam chooses id and value at random, but not their size: handshakes that
+// differ in size would make simulations differ.
 func newReservedParam(rand *mrand.Rand) reservedParam {
-	const most = (wire.MaxVarint - 27) / 31
-	p := reservedParam{id: 31*rand.Uint64N(most+1) + 27, value: make([]byte, rand.IntN(17))}
+	const least, most = wire.MaxVarint / 2 / 31, (wire.MaxVarint - 27) / 31
+	p := reservedParam{id: 31*(least+rand.Uint64N(most-least+1)) + 27, value: make([]byte, 8)}
 	for i := range p.value {
 		p.value[i] = byte(rand.Uint32())
 	}
