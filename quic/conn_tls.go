@@ -288,7 +288,6 @@ func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
 			c.appKeys.setRead(k)
 		} else {
 			c.appKeys.setWrite(k)
-			c.zeroRTT.write = nil // R9001-5.6-2
 		}
 	}
 	return nil
