@@ -3,7 +3,6 @@
 package quic
 
 import (
-	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -158,21 +157,4 @@ func TestSubPacketLink(t *testing.T) {
 			t.Errorf("%.3f of the link", share[0])
 		}
 	})
-}
-
-// BenchmarkCongestionControl is the time per packet of each controller, in bulk
-// transfer with loss recovery and the simulated link.
-func BenchmarkCongestionControl(b *testing.B) {
-	for cc := range numCongestionControls {
-		b.Run(fmt.Sprint(cc), func(b *testing.B) {
-			s := newCCSim(b, ccLink(1e9, 20*ms, 1, 0), cc)
-			s.run(5 * time.Second)
-			start, before, d := time.Now(), s.flows[0].sent, 5*time.Second
-			for b.Loop() {
-				d += 10 * ms
-				s.run(d)
-			}
-			b.ReportMetric(float64(time.Since(start).Nanoseconds())/(float64(s.flows[0].sent-before)/ccPacket), "ns/packet")
-		})
-	}
 }

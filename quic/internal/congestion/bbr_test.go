@@ -222,6 +222,9 @@ func TestBBRProbeRTT(t *testing.T) {
 	if p.b.state != bbrProbeRTT || p.inFlight > p.b.probeRTTCwnd()+mss {
 		t.Errorf("state %d, %d bytes in flight, want at most %d", p.b.state, p.inFlight, p.b.probeRTTCwnd())
 	}
+	if !p.b.rs.RateLimited {
+		t.Error("a sample of ProbeRTT counts as one of the path")
+	}
 	p.until(t, "CRUISE", time.Second, p.in(bbrCruise))
 	if d := p.now - start; d < bbrProbeRTTDuration || d > 400*ms {
 		t.Errorf("ProbeRTT took %v", d)
@@ -369,5 +372,25 @@ func TestBBRResume(t *testing.T) {
 	p.run(3 * time.Second)
 	if got := p.b.bw; got < 0.9*p.rate || got > 1.1*p.rate {
 		t.Errorf("bandwidth %.0f three seconds later, want %.0f", got, p.rate)
+	}
+}
+
+func TestBBRAllocs(t *testing.T) {
+	p := newBBRPath(bbrRate, 40*ms)
+	p.run(3 * time.Second)
+	b := p.b
+	a, l := b.rs, Loss{Bytes: mss, NewRun: true, TxInFlight: 200_000}
+	n := testing.AllocsPerRun(2000, func() {
+		a.Now += ms
+		a.Delivered += mss
+		a.PriorDelivered, a.SentTime = a.Delivered-100_000, a.Now-40*ms
+		l.Now, l.SentTime, l.Delivered, l.LostSince = a.Now, a.SentTime, a.Delivered, l.LostSince%10_000+mss
+		b.PacketSent(a.Now, mss, 200_000, false)
+		b.Lost(l)
+		b.Acked(a)
+		b.SpuriousLoss(a.Now)
+	})
+	if n != 0 {
+		t.Errorf("%v allocations per packet", n)
 	}
 }

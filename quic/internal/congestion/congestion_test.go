@@ -391,3 +391,21 @@ func TestPacingRate(t *testing.T) {
 		}
 	})
 }
+
+// BenchmarkAcked is the cost of an acknowledgment of two packets.
+func BenchmarkAcked(b *testing.B) {
+	for name, c := range map[string]Controller{"cubic": NewCubic(mss), "newreno": NewNewReno(mss), "bbr": NewBBR(mss)} {
+		b.Run(name, func(b *testing.B) {
+			a := Ack{Now: time.Second, Bytes: 2 * mss, SRTT: 50 * ms, MinRTT: 50 * ms, LatestRTT: 50 * ms, InFlight: 100 * mss}
+			for b.Loop() {
+				a.Now += ms
+				a.Delivered += 2 * mss
+				a.SentTime, a.PriorDelivered = a.Now-50*ms, a.Delivered-min(a.Delivered, 100*mss)
+				a.DeliveryRate = 2.4e6
+				c.PacketSent(a.Now, mss, 100*mss, false)
+				c.PacketSent(a.Now, mss, 100*mss, false)
+				c.Acked(a)
+			}
+		})
+	}
+}
