@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -93,7 +94,7 @@ func (r *Report) panel(title, metric string) (*plot.Plot, error) {
 	}
 	p := plot.New()
 	p.Title.Text = title
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: 0}
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(decades)
 	p.Legend.Top = true
 	p.Add(plotter.NewGrid())
 	low, high := math.Inf(1), 0.0
@@ -116,6 +117,17 @@ func (r *Report) panel(title, metric string) (*plot.Plot, error) {
 	// Whole decades, so that there are labels.
 	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(low))), math.Pow(10, math.Ceil(math.Log10(high*1.01)))
 	return p, nil
+}
+
+// decades are the ticks of a logarithmic scale, with whole numbers as labels.
+func decades(low, high float64) []plot.Tick {
+	ticks := plot.LogTicks{}.Ticks(low, high)
+	for i := range ticks {
+		if ticks[i].Label != "" {
+			ticks[i].Label = strconv.FormatFloat(ticks[i].Value, 'f', -1, 64)
+		}
+	}
+	return ticks
 }
 
 // mark is a median at a place, with its spread.
