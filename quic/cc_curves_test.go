@@ -22,6 +22,7 @@ func forEachCC(t *testing.T, f func(t *testing.T, cc CongestionControl)) {
 // TestCleanLink: the link is used, and the queue is what the controller is made for:
 // up to full with the ones that need a loss, short with BBR.
 func TestCleanLink(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		for _, rtt := range []time.Duration{20 * ms, 200 * ms} {
 			s := newCCSim(t, ccLink(100e6, rtt, 1, 0), cc)
@@ -55,6 +56,7 @@ func TestStartOfTransfer(t *testing.T) {
 // (RFC 5681; window 1.22/sqrt(p)), which CUBIC follows or exceeds at these windows
 // (RFC 9438 section 5.2), and BBR's tolerance of up to 2 %.
 func TestRandomLoss(t *testing.T) {
+	longSimulation(t)
 	for _, tt := range []struct {
 		rtt   time.Duration
 		p     float64
@@ -92,6 +94,7 @@ func TestRandomLoss(t *testing.T) {
 
 // TestFairness: two flows of the same kind share a link, also if one comes late.
 func TestFairness(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		for _, late := range []time.Duration{0, 5 * time.Second} {
 			s := newCCSim(t, ccLink(50e6, 40*ms, 1, 0), cc)
@@ -108,6 +111,7 @@ func TestFairness(t *testing.T) {
 
 // TestRateChange: the link becomes ten times as fast, and as slow again.
 func TestRateChange(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		slow := ccLink(10e6, 40*ms, 1, 0)
 		fast := ccLink(100e6, 40*ms, 1, 0)
@@ -135,6 +139,7 @@ func TestRateChange(t *testing.T) {
 // TestLimitedSender: a sender that has little to send does not let its window grow
 // beyond use, and is not slowed down either.
 func TestLimitedSender(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		s := newCCSim(t, ccLink(100e6, 40*ms, 1, 0), cc)
 		f := s.flows[0]

@@ -31,6 +31,7 @@ func flood(from *Conn, stop chan struct{}) {
 // TestReturnOfSaturatedPath: a path that was dead carries 90 % of what the link
 // carries one second after the link is back, when enough is waiting.
 func TestReturnOfSaturatedPath(t *testing.T) {
+	longSimulation(t)
 	near := quictest.LinkConfig{Rate: 50e6, Delay: 10 * ms, QueueBytes: 312_500}
 	far := near
 	far.Delay = 30 * ms
