@@ -6,15 +6,19 @@ package quic
 
 // hasControl says that a control frame is due.
 func (c *Conn) hasControl() bool {
-	return c.controlDue || c.streams.hasControl() || c.appCrypto.hasData()
+	return c.connControlDue() || c.streams.hasControl() || c.appCrypto.hasData()
 }
+
+// connControlDue says that a frame of appendConnControl is due and may be sent: none of
+// them may be in a 0-RTT packet. // RMP21-4-1
+func (c *Conn) connControlDue() bool { return c.controlDue && c.zeroRTT.write == nil }
 
 // hasStreamData says that stream data can be sent.
 func (c *Conn) hasStreamData() bool { return c.streams.hasData() }
 
 // appendControl adds the control frames that are due and fit to the packet begun on p.
 func (c *Conn) appendControl(p *pathState) {
-	if c.controlDue {
+	if c.connControlDue() {
 		c.controlDue = !c.appendConnControl(p)
 	}
 	c.streams.appendControl(&c.w)

@@ -313,7 +313,7 @@ func (c *Conn) maybeReset(d []byte) {
 // keepEarly keeps a packet whose keys are not there yet.
 func (c *Conn) keepEarly(m *rxMsg, pkt []byte) {
 	c.drops[dropNoKeys]++
-	if len(c.early) >= maxEarlyPackets || c.complete {
+	if len(c.early) >= maxEarlyPackets || len(pkt) > maxPacketSize || c.complete {
 		return
 	}
 	e := earlyPacket{msg: *m, data: append([]byte(nil), pkt...)}
@@ -339,6 +339,10 @@ func (c *Conn) replayEarly() {
 			continue
 		}
 		c.handlePackets(&e.msg, e.data, true)
+		if c.closing.phase != notClosing {
+			c.early = nil
+			return
+		}
 	}
 }
 

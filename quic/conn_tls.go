@@ -16,7 +16,8 @@ const (
 	maxDatagramFrameSize = 65535
 	// maxPacketSize is the largest packet that we build: a PacketBuf with its headers.
 	maxPacketSize = packetBufSize
-	// maxEarlyPackets bounds packets kept until their keys arrive.
+	// maxEarlyPackets bounds packets kept until their keys arrive; of those larger than
+	// maxPacketSize none is.
 	maxEarlyPackets = 16
 )
 

@@ -471,3 +471,36 @@ func TestLargeClientHello(t *testing.T) {
 		})
 	}
 }
+
+// TestKeptPacketsAfterClose: when one of the packets that waited for their keys ends the
+// connection, those behind it are not processed.
+func TestKeptPacketsAfterClose(t *testing.T) {
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.wantPacket("ClientHello", packetInitial)
+		tc.writePackets(&peerPacket{typ: packetHandshake, frames: []testFrame{frHandshakeDone()}})
+		for _, p := range tc.flight(packetHandshake) {
+			tc.writePackets(p)
+		}
+		tc.writePackets(tc.flight(packetInitial)...)
+		if tc.core().complete {
+			t.Error("the handshake was completed after the end")
+		}
+		tc.wantClose("HANDSHAKE_DONE in a Handshake packet", ProtocolViolation)
+	})
+}
+
+// TestKeptPacketsSize: what a client can make a server hold before the handshake is
+// bounded in bytes too.
+func TestKeptPacketsSize(t *testing.T) {
+	scripted(t, serverSide, func(t *testing.T, tc *testConn) {
+		hello := tc.levels[initialSpace].crypto
+		tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frCrypto(0, hello[:100])}})
+		key, _ := initialKeys([]byte("any"))
+		for i, n := range []int{1400, 16000} {
+			tc.writePackets(&peerPacket{typ: packetHandshake, keys: key, numSet: true, num: uint64(i), frames: []testFrame{frPadding(n)}})
+		}
+		if n := len(tc.core().early); n != 1 {
+			t.Errorf("%d packets are kept, want the small one", n)
+		}
+	})
+}

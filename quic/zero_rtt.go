@@ -173,6 +173,9 @@ func (c *Conn) handleZeroRTT(m *rxMsg, pkt []byte, h *wire.LongHeader) {
 	case !bytes.Equal(h.SrcConnID, c.peerSCID):
 		c.drops[dropUnknownCID]++
 		return
+	case z.read == nil && !c.cfg.AllowEarlyData: // there will be no keys
+		c.drops[dropNoKeys]++
+		return
 	case z.read == nil:
 		c.keepEarly(m, pkt)
 		return

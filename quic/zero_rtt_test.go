@@ -516,3 +516,56 @@ func TestEarlyDataOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestEarlyWithoutPathControl: the server's transport parameters permit multipath before
+// the end of the handshake; frames of it still do not go into 0-RTT packets.
+func TestEarlyWithoutPathControl(t *testing.T) { // RMP21-4-1
+	store := sessionFor(t, multipathUpTo(2))
+	var conn *Conn
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.wantPacket("ClientHello", packetInitial)
+		tc.writePackets(tc.flight(packetInitial)...)
+		hs := &tc.levels[handshakeSpace]
+		ee := 4 + (uint64(hs.crypto[1])<<16 | uint64(hs.crypto[2])<<8 | uint64(hs.crypto[3]))
+		tc.writePackets(&peerPacket{typ: packetHandshake, frames: []testFrame{frCrypto(0, hs.crypto[:ee])}})
+		if c := tc.core(); !c.multipath || c.complete {
+			t.Fatalf("multipath %v, complete %v", c.multipath, c.complete)
+		}
+		conn.SetPathBackup(0, true)
+		tc.skip() // checkPacket
+		hs.cryptoSent = ee
+		for _, p := range tc.flight(packetHandshake) {
+			tc.writePackets(p)
+		}
+		tc.wantDial()
+		tc.ignore(tCrypto, tStream, tPing, tPathNewConnectionID, tPathChallenge)
+		for {
+			f, p, ok := tc.nextFrame()
+			if !ok {
+				t.Fatal("no PATH_STATUS after the handshake")
+			}
+			if f.typ == tPathStatusBackup || f.typ == tPathStatusAvailable {
+				if p.typ != packetOneRTT {
+					t.Errorf("%v", p)
+				}
+				break
+			}
+		}
+	}, multipathUpTo(2), ticketKeys, func(c *Config) { c.Sessions = store }, dialEarly(func(c *Conn) {
+		conn = c
+		sendHello(c)
+	}))
+}
+
+// TestEarlyServerKeepsNothing for which it will never have keys.
+func TestEarlyServerKeepsNothing(t *testing.T) { // R9001-4.6.2-1
+	session := clientSession(t, earlyServer)
+	scripted(t, serverSide, func(t *testing.T, tc *testConn) {
+		hello := tc.levels[initialSpace].crypto
+		tc.writePackets(&peerPacket{typ: packetInitial, frames: []testFrame{frCrypto(0, hello[:100])}})
+		tc.writePackets(earlyData(frStream(0, 0, "early")))
+		if n := len(tc.core().early); n != 0 {
+			t.Errorf("%d packets are kept", n)
+		}
+	}, earlyServer, func(c *Config) { c.AllowEarlyData = false }, session)
+}
