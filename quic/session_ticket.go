@@ -59,6 +59,11 @@ func (e *Endpoint) useTicket(t ticketInfo) bool {
 func (c *Conn) storeSession(s *tls.SessionState) error {
 	t := newTicketInfo(c.peerParams)
 	s.Extra = append(s.Extra, t.encode())
+	if c.ConnectionState().HelloRetryRequest {
+		// The server will ask for another ClientHello again, and so reject 0-RTT. After
+		// that crypto/tls of Go 1.26 sends PSK binders that do not hold.
+		s.EarlyData = false
+	}
 	return c.tls.StoreSession(s)
 }
 

@@ -569,3 +569,49 @@ func TestEarlyServerKeepsNothing(t *testing.T) { // R9001-4.6.2-1
 		}
 	}, earlyServer, func(c *Config) { c.AllowEarlyData = false }, session)
 }
+
+// TestEarlyUnknownTicket: a server that does not know the ticket, as after a restart with
+// other keys, rejects 0-RTT, and the handshake is a full one.
+func TestEarlyUnknownTicket(t *testing.T) {
+	store := sessionFor(t)
+	var conn *Conn
+	var stream *Stream
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.completeHandshake()
+		tc.wantDial()
+		if conn.Used0RTT() || conn.ConnectionState().DidResume {
+			t.Errorf("0-RTT %v, resumed %v", conn.Used0RTT(), conn.ConnectionState().DidResume)
+		}
+		if _, err := stream.Write([]byte("x")); !errors.Is(err, Err0RTTRejected) {
+			t.Errorf("Write: %v", err)
+		}
+		tc.skip()
+		tc.open(false).Write([]byte("again"))
+		if f, p := tc.wantType("stream", tStream); !f.equal(frStream(0, 0, "again")) || p.typ != packetOneRTT {
+			t.Errorf("%v in %v", f, p)
+		}
+		tc.write(frHandshakeDone(), tc.ackFrame(0))
+		tc.wantAlive("unknown ticket")
+	}, rejectEarly{}, func(c *Config) { c.Sessions = store }, dialEarly(func(c *Conn) {
+		conn = c
+		stream, _ = c.OpenStream(context.Background())
+		stream.Write(bytes.Repeat([]byte("x"), 3000))
+	}))
+}
+
+// TestNoEarlyAfterHelloRetryRequest: where the server asked for another ClientHello it
+// will do so again, and reject 0-RTT. The session is resumed without.
+func TestNoEarlyAfterHelloRetryRequest(t *testing.T) {
+	otherCurve := func(c *tls.Config) { c.CurvePreferences = []tls.CurveID{tls.CurveP256} }
+	curves := func(c *Config) {
+		c.TLS = c.TLS.Clone()
+		c.TLS.CurvePreferences = []tls.CurveID{tls.X25519, tls.CurveP256}
+	}
+	store := sessionFor(t, otherCurve, curves)
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.handshake()
+		if st := tc.conn.ConnectionState(); !st.HelloRetryRequest || !st.DidResume || tc.conn.Used0RTT() {
+			t.Errorf("HelloRetryRequest %v, resumed %v, 0-RTT %v", st.HelloRetryRequest, st.DidResume, tc.conn.Used0RTT())
+		}
+	}, ticketKeys, otherCurve, curves, rejectEarly{}, func(c *Config) { c.Sessions = store }, dialEarly(func(*Conn) {}))
+}
