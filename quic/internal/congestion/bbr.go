@@ -258,6 +258,9 @@ func (b *BBR) Resume(now time.Duration) {
 	b.probeRTTMinStamp = now
 	if !b.fullBWReached {
 		b.enterStartup()
+		if b.srtt > 0 {
+			b.pacingRate = float64(b.window) / b.srtt.Seconds() // as fast as before after a round trip
+		}
 		return
 	}
 	b.resetShortTermModel()

@@ -357,6 +357,16 @@ func TestBBRResume(t *testing.T) {
 		t.Errorf("pacing at %.0f after Resume, want half of %.0f", got, bbrRate)
 	}
 	p.until(t, "the old rate", 300*ms, func() bool { return p.b.PacingRate(0) >= 0.98*bbrRate })
+	// In Startup, too, the guess is spread over a round trip.
+	p = newBBRPath(bbrRate, 40*ms)
+	p.run(130 * ms)
+	p.queue, p.inFlight = nil, 0
+	p.now += 3 * time.Second
+	p.b.Resume(p.now)
+	if got, want := p.b.PacingRate(0), float64(p.b.Window())/p.b.srtt.Seconds(); p.b.state != bbrStartup || got > want {
+		t.Errorf("pacing at %.0f after Resume in state %d, want %.0f", got, p.b.state, want)
+	}
+	p.until(t, "the full pipe", time.Second, func() bool { return p.b.fullBWReached && p.b.bw >= 0.9*bbrRate })
 	// Too much for the path as it is now: the model begins anew.
 	p = dead()
 	p.rate /= 20
