@@ -112,7 +112,7 @@ type Conn struct {
 	nextPathID PathID     // smallest id without a state yet
 	paths      []*pathState
 	wishes     []pathWish
-	nextWish   instant
+	nextWish   instant // when the next of them that was tried in vain is due
 
 	localMaxPathID       PathID
 	ackedMaxPathID       PathID // that the peer is known to know

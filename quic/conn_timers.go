@@ -31,7 +31,7 @@ func (c *Conn) advance(now instant) {
 	if c.nextWish != 0 && now >= c.nextWish {
 		c.nextWish, c.pathsWanted = 0, true
 	}
-	if c.pathsWanted && c.nextWish == 0 {
+	if c.pathsWanted {
 		c.openPaths(now)
 	}
 }

@@ -15,15 +15,20 @@ import (
 
 var (
 	errNoPath   = errors.New("quic: no path of this name")
-	errLastPath = errors.New("quic: this is the last path")
+	errLastPath = errors.New("quic: this is the last path that works")
 )
 
 // LinkDown tells that the link of the paths of this label is down, or has lost its
 // address or route. They are dead at once: inner traffic moves in the same turn, the
-// peer is told not to use them, and they are not probed until LinkUp. They keep their
-// path ids, and what is known of the network path.
+// peer is told not to use them, and they are neither probed nor opened until LinkUp.
+// They keep their path ids, and what is known of the network path.
 func (c *Conn) LinkDown(label string) {
 	c.do(func(now instant) {
+		for i := range c.wishes {
+			if c.wishes[i].label == label {
+				c.wishes[i].linkDown = true
+			}
+		}
 		for _, p := range c.paths {
 			if p.label == label && p.phase < pathAbandoning {
 				p.linkDown = true
@@ -35,23 +40,31 @@ func (c *Conn) LinkDown(label string) {
 }
 
 // LinkUp tells that the link of the paths of this label may work again: they are probed
-// at once. It is right to call it whenever something changed on the link.
+// or opened at once. It is right to call it whenever something changed on the link.
 func (c *Conn) LinkUp(label string) {
 	c.do(func(now instant) {
+		for i := range c.wishes {
+			if w := &c.wishes[i]; w.label == label {
+				w.linkDown, w.notBefore = false, 0
+			}
+		}
 		for _, p := range c.paths {
 			if p.label == label && p.phase < pathAbandoning {
 				p.linkDown = false
-				if p.phase == pathDead {
+				switch p.phase {
+				case pathDead:
 					p.deadProbes, p.nextProbe = 0, now
+				case pathProbing:
+					c.startValidation(now, p) // what was sent until now may not have left
 				}
 			}
 		}
-		c.nextWish, c.pathsWanted = 0, true
+		c.pathsWanted = true
 	})
 }
 
-// RemovePath abandons the paths of this label, and opens none any more. The last path
-// cannot be removed.
+// RemovePath abandons the paths of this label, if there are any, and opens none any
+// more. The last path cannot be removed, nor the last one that works.
 func (c *Conn) RemovePath(label string) (err error) {
 	if !c.do(func(now instant) { err = c.removePath(now, label) }) {
 		return errClosed
@@ -60,23 +73,31 @@ func (c *Conn) RemovePath(label string) (err error) {
 }
 
 func (c *Conn) removePath(now instant, label string) error {
-	others := slices.ContainsFunc(c.paths, func(p *pathState) bool { return p.label != label && p.phase < pathAbandoning })
-	if !others || !c.multipath {
-		return errLastPath
-	}
-	found := len(c.wishes)
-	c.wishes = slices.DeleteFunc(c.wishes, func(w pathWish) bool { return w.label == label })
-	found -= len(c.wishes)
-	for _, p := range slices.Clone(c.paths) {
-		if p.label == label && p.phase < pathAbandoning {
-			c.abandonPath(now, p.ids, c.cp.ApplicationAbandonPath, "removed")
-			found++
+	var found, works, others, othersWork bool
+	for _, p := range c.paths {
+		switch {
+		case p.phase >= pathAbandoning:
+		case p.label == label:
+			found, works = true, works || p.usable()
+		default:
+			others, othersWork = true, othersWork || p.usable()
 		}
 	}
-	if found == 0 {
-		return errNoPath
+	if found && (!c.multipath || !others || works && !othersWork) {
+		return errLastPath
 	}
+	c.dropWishes(label)
+	c.abandonLabel(now, label, "removed")
 	return nil
+}
+
+// abandonLabel abandons the paths of this label.
+func (c *Conn) abandonLabel(now instant, label, why string) {
+	for _, p := range slices.Clone(c.paths) {
+		if p.label == label && p.phase < pathAbandoning {
+			c.abandonPath(now, p.ids, c.cp.ApplicationAbandonPath, why)
+		}
+	}
 }
 
 // SetPathPriority sets the priority of the paths of this label, those that wait to be
@@ -122,29 +143,33 @@ func (c *Conn) ReplacePathSocket(label string, s Socket) error {
 }
 
 func (c *Conn) replaceSocket(now instant, label string, es *endpointSocket) error {
-	err := errNoPath
-	for i := range c.wishes {
-		if c.wishes[i].label == label {
-			c.wishes[i].sock = es
-			err = nil
-		}
-	}
 	i := slices.IndexFunc(c.paths, func(p *pathState) bool { return p.label == label && p.phase < pathAbandoning })
 	if i < 0 {
+		err := errNoPath
+		for i := range c.wishes {
+			if w := &c.wishes[i]; w.label == label {
+				w.sock, w.linkDown, w.notBefore = es, false, 0
+				c.pathsWanted = true
+				err = nil
+			}
+		}
 		return err
 	}
 	p := c.paths[i]
+	others := slices.ContainsFunc(c.paths, func(q *pathState) bool { return q.label != label && q.phase == pathActive && !q.doubted })
 	switch {
-	case c.otherPathAnswers(p) && c.multipath && c.freePathID() != nil:
+	case others && c.multipath && c.freePathID() != nil:
+		c.dropWishes(label) // two paths over one socket would be one to the peer
 		// In front: it takes the id that is free.
 		c.wishes = append([]pathWish{{sock: es, remote: p.remote, label: label, priority: p.priority}}, c.wishes...)
 		c.pathsWanted = true
-		c.abandonPath(now, p.ids, c.cp.ApplicationAbandonPath, "address changed")
+		c.abandonLabel(now, label, "address changed")
 	case !c.confirmed: // R9000-9-2
 		return errors.New("quic: the handshake is not confirmed")
 	case c.peerParams.disableActiveMigration && p.remote == c.handshakeRemote:
 		return errors.New("quic: the peer forbids migration")
 	default:
+		c.dropWishes(label)
 		c.migrate(now, p, es)
 	}
 	return nil

@@ -253,3 +253,116 @@ func TestThousandPaths(t *testing.T) {
 		transfer(t, client, server, 10e3)
 	})
 }
+
+// TestNothingOpenedWhileLinkDown: a path that cannot be opened eats no path ids while its
+// link is known to be down, and opens when the link is up.
+func TestNothingOpenedWhileLinkDown(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		setDown := func(down bool) {
+			n.up[1].SetBlackhole(down)
+			n.down[1].SetBlackhole(down)
+		}
+		setDown(true)
+		if err := client.OpenPath(n.sockets[1], serverAddr, "b"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		client.LinkDown("b")
+		time.Sleep(time.Minute)
+		client.do(func(instant) {
+			if len(client.paths) != 1 || len(client.wishes) != 1 || client.ids[1].id > 2 {
+				t.Errorf("%d paths, %d wishes, the next id is %d", len(client.paths), len(client.wishes), client.ids[1].id)
+			}
+		})
+		setDown(false)
+		client.LinkUp("b")
+		time.Sleep(200 * time.Millisecond)
+		if p := pathOf(t, client, "b"); p.State != "active" || activeIn(server.Stats()) != 2 {
+			t.Errorf("path %+v", p)
+		}
+	})
+}
+
+// TestReplaceSocketBesideDeadLink: a link that carries nothing delays no other path.
+func TestReplaceSocketBesideDeadLink(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		n.addPath(t, client, server)
+		dead := n.Socket(netip.MustParseAddrPort("10.9.0.1:7009"), 1500)
+		up, down := n.AddLink("10.9.0.1", serverAddr.Addr().String(), lan)
+		up.SetBlackhole(true)
+		down.SetBlackhole(true)
+		n.client.AddSocket(dead)
+		if err := client.OpenPath(dead, serverAddr, "c"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3*initialPTO + retryPathAfter/4) // it has been tried in vain, and rests
+		s := n.Socket(netip.AddrPortFrom(n.sockets[1].LocalAddr().Addr(), 7002), 1500)
+		n.client.AddSocket(s)
+		if err := client.ReplacePathSocket("b", s); err != nil {
+			t.Fatal(err)
+		}
+		n.client.RemoveSocket(n.sockets[1])
+		time.Sleep(100 * time.Millisecond)
+		if p := pathOf(t, client, "b"); p.State != "active" || p.Local.Port() != 7002 {
+			t.Errorf("path %+v", p)
+		}
+	})
+}
+
+// TestRemoveWorkingPath: the last path that works is not given up for a dead one. What
+// is not there is removed already.
+func TestRemoveWorkingPath(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		n.addPath(t, client, server)
+		client.LinkDown("a")
+		if err := client.RemovePath("b"); err != errLastPath {
+			t.Errorf("removing the only path that works: %v", err)
+		}
+		if err := client.RemovePath("a"); err != nil {
+			t.Errorf("removing a dead path: %v", err)
+		}
+		if err := client.RemovePath("c"); err != nil {
+			t.Errorf("removing what is not there: %v", err)
+		}
+	})
+}
+
+// secondPath places everything on the second of two paths.
+type secondPath struct{ sched.Scheduler }
+
+func (secondPath) Pick(_ time.Duration, _ sched.Work, paths []sched.Path) (first, second int) {
+	if i := len(paths) - 1; paths[i].Blocked == sched.NotBlocked {
+		return i, -1
+	}
+	return -1, -1
+}
+
+func TestSetScheduler(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.LabelPath(0, "a")
+		n.addPath(t, client, server)
+		server.SetDatagramHandler(&datagramSink{})
+		for _, tt := range []struct {
+			s        sched.Scheduler
+			onA, onB uint64
+		}{{sched.NewMinRTT(), 100, 0}, {secondPath{sched.NewMinRTT()}, 0, 100}} {
+			client.SetScheduler(tt.s)
+			a, b := pathOf(t, client, "a").DatagramsSent, pathOf(t, client, "b").DatagramsSent
+			for range 100 {
+				client.SendDatagrams([]*PacketBuf{datagram(0, 500)})
+				time.Sleep(10 * time.Millisecond)
+			}
+			a, b = pathOf(t, client, "a").DatagramsSent-a, pathOf(t, client, "b").DatagramsSent-b
+			if a != tt.onA || b != tt.onB {
+				t.Errorf("%T: %d and %d datagrams", tt.s, a, b)
+			}
+		}
+	})
+}

@@ -21,7 +21,9 @@ type pathWish struct {
 	remote netip.AddrPort
 	label  string
 
-	priority sched.Priority
+	priority  sched.Priority
+	linkDown  bool    // it waits for LinkUp
+	notBefore instant // it was tried in vain
 }
 
 var errMultipathOff = errors.New("quic: the peer does not support multipath")
@@ -48,24 +50,29 @@ func (c *Conn) newPath(now instant, s *idState, t tuple) *pathState {
 
 // openPaths opens the wanted paths for which ids are free. // RMP21-3-2 RMP21-3.2.1-3
 func (c *Conn) openPaths(now instant) {
-	c.pathsWanted = false
+	c.pathsWanted, c.nextWish = false, 0
 	if !c.isClient || !c.confirmed {
 		return
 	}
-	for len(c.wishes) > 0 {
-		if !c.multipath {
-			return
-		}
-		w := c.wishes[0]
-		if !c.e.has(w.sock) {
-			c.wishes = c.wishes[1:]
+	for i := 0; i < len(c.wishes) && c.multipath; {
+		w := c.wishes[i]
+		switch {
+		case !c.e.has(w.sock):
+			c.wishes = slices.Delete(c.wishes, i, i+1)
+			continue
+		case w.linkDown:
+			i++
+			continue
+		case w.notBefore > now:
+			c.nextWish = earliest(c.nextWish, w.notBefore)
+			i++
 			continue
 		}
 		s := c.freePathID()
 		if s == nil {
 			return
 		}
-		c.wishes = c.wishes[1:]
+		c.wishes = slices.Delete(c.wishes, i, i+1)
 		p := c.newPath(now, s, tuple{sock: w.sock, remote: w.remote})
 		p.label, p.priority = w.label, w.priority
 		c.startValidation(now, p) // RMP21-3.1-3
@@ -230,10 +237,20 @@ func (c *Conn) dropPathID(now instant, s *idState) {
 
 // lastPath says that without p there is no path, and none that waits to be opened.
 func (c *Conn) lastPath(p *pathState) bool {
-	if p.phase >= pathAbandoning || c.isClient && len(c.wishes) > 0 {
+	if p.phase >= pathAbandoning || c.pathWaits() {
 		return false
 	}
 	return !slices.ContainsFunc(c.paths, func(q *pathState) bool { return q != p && q.phase < pathAbandoning })
+}
+
+// pathWaits says that a path waits to be opened, and not for its link.
+func (c *Conn) pathWaits() bool {
+	return slices.ContainsFunc(c.wishes, func(w pathWish) bool { return !w.linkDown })
+}
+
+// dropWishes forgets the paths of this label that wait to be opened.
+func (c *Conn) dropWishes(label string) {
+	c.wishes = slices.DeleteFunc(c.wishes, func(w pathWish) bool { return w.label == label })
 }
 
 // checkLastPath closes the connection when its last path was abandoned. A client
@@ -244,7 +261,7 @@ func (c *Conn) checkLastPath(now instant) {
 			return
 		}
 	}
-	if c.isClient && len(c.wishes) > 0 && c.freePathID() != nil {
+	if c.pathWaits() && c.freePathID() != nil {
 		c.pathsWanted = true
 		return
 	}

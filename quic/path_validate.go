@@ -113,8 +113,11 @@ func (c *Conn) validationFailed(now instant, p *pathState) {
 	case p.phase == pathProbing && len(c.paths) > 1: // RMP21-3.1-9
 		if c.isClient {
 			// The wish stays: the path is tried again under a new id.
-			c.wishes = append(c.wishes, pathWish{sock: p.sock, remote: p.remote, label: p.label, priority: p.priority})
-			c.nextWish = now.add(retryPathAfter)
+			c.wishes = append(c.wishes, pathWish{
+				sock: p.sock, remote: p.remote, label: p.label, priority: p.priority,
+				linkDown: p.linkDown, notBefore: now.add(retryPathAfter),
+			})
+			c.pathsWanted = true
 		}
 		c.abandonPath(now, p.ids, c.cp.PathUnstableOrPoor, "no answer to PATH_CHALLENGE")
 	case !p.validated: // R9000-9.3.2-2
