@@ -370,18 +370,19 @@ func (r *rescue) stop() {
 	}
 }
 
-// handleEvent logs what happened to a path.
+// handleEvent logs what happened to a path, and gives up those that it replaces.
 func (c *client) handleEvent(t *tunnel, ev quic.Event) {
 	switch ev.Kind {
 	case quic.PathUp:
-		t.abandonOlder(ev)
-		if ev.Path == 0 {
-			break // "up" says it
+		if ev.Path != 0 { // "up" says it
+			c.log.Info("path up", "path", ev.Label, "id", ev.Path)
 		}
-		c.log.Info("path up", "path", ev.Label, "id", ev.Path)
+		t.abandonOlder(ev)
+		c.removeUnwanted(t) // which the last path that works could not be
 	case quic.PathLost:
 		c.log.Warn("path lost", "path", ev.Label, "id", ev.Path, "reason", ev.Reason)
 	case quic.PathBack:
 		c.log.Info("path back", "path", ev.Label, "id", ev.Path)
+		c.removeUnwanted(t)
 	}
 }

@@ -38,8 +38,8 @@ type pathPriority struct {
 }
 
 // findInterfaces adds the interfaces that have come up and that patterns of --path
-// select. One that has gone stays: its path is dead until it is back. Any goroutine
-// may call it.
+// select. One that has gone stays, since it may come back, until there is another one:
+// some get another name each time that they are plugged in. Any goroutine may call it.
 func (c *client) findInterfaces() {
 	patterns := slices.DeleteFunc(slices.Clone(c.cfg.Paths), func(w string) bool { return !isPattern(w) })
 	if len(patterns) == 0 {
@@ -51,12 +51,20 @@ func (c *client) findInterfaces() {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	found := false
 	for _, name := range names {
 		if !slices.Contains(c.ifaces, name) && !c.removed[name] {
 			c.ifaces = append(slices.Clip(c.ifaces), name) // others may read the old slice
 			c.log.Info("interface found", "path", name)
+			found = true
 		}
 	}
+	if !found {
+		return
+	}
+	c.ifaces = slices.DeleteFunc(slices.Clone(c.ifaces), func(name string) bool {
+		return len(selectInterfaces(patterns, []string{name})) > 0 && !slices.Contains(c.cfg.Paths, name) && c.sys.link(name, false).index == 0
+	})
 }
 
 // priorityOf is called with mu held.
@@ -74,6 +82,9 @@ func (c *client) priorityOf(iface string) sched.Priority {
 
 // addInterface is the command path add.
 func (c *client) addInterface(iface string) error {
+	if iface == c.dev.Name() {
+		return fmt.Errorf("interface %s is the tunnel itself", iface)
+	}
 	if c.sys.link(iface, false).index == 0 {
 		_, err := c.sys.interfaces([]string{iface}) // knows which there are
 		return err

@@ -16,6 +16,7 @@ type clientPath struct {
 	link   linkState   // when the socket was bound
 	down   bool        // the connection was told so
 	err    error       // why there is no socket
+	stays  bool        // it is not wanted, but was the last one that works
 
 	priority sched.Priority // that the connection knows
 }
@@ -25,15 +26,7 @@ type clientPath struct {
 // links are down, moves those whose address has changed, and renews their routing.
 func (c *client) updatePaths(t *tunnel) {
 	c.findInterfaces()
-	c.mu.Lock()
-	ifaces := c.ifaces
-	c.mu.Unlock()
-	for iface, p := range t.paths {
-		if !slices.Contains(ifaces, iface) {
-			c.removePath(t, iface, p)
-		}
-	}
-	for _, iface := range ifaces {
+	for _, iface := range c.removeUnwanted(t) {
 		old := t.paths[iface]
 		if old != nil && old.err == nil && c.keepPath(t, iface, old) {
 			continue
@@ -53,12 +46,31 @@ func (c *client) updatePaths(t *tunnel) {
 	}
 }
 
+// removeUnwanted removes the paths of interfaces that are not wanted any more, and
+// returns those that are.
+func (c *client) removeUnwanted(t *tunnel) (ifaces []string) {
+	c.mu.Lock()
+	ifaces = c.ifaces
+	c.mu.Unlock()
+	for iface, p := range t.paths {
+		if !slices.Contains(ifaces, iface) {
+			c.removePath(t, iface, p)
+		} else {
+			p.stays = false
+		}
+	}
+	return ifaces
+}
+
 // removePath gives up the path of an interface that is not wanted any more. The last
 // one that works stays until there is another.
 func (c *client) removePath(t *tunnel, iface string, p *clientPath) {
 	if p.err == nil {
 		if err := t.conn.RemovePath(iface); err != nil {
-			c.log.Warn("path not removed yet", "path", iface, "error", err)
+			if !p.stays {
+				c.log.Warn("path not removed yet", "path", iface, "error", err)
+			}
+			p.stays = true
 			return
 		}
 		t.ep.RemoveSocket(p.socket)
@@ -142,6 +154,9 @@ func (c *client) openPath(t *tunnel, iface string) *clientPath {
 	t.ep.AddSocket(p.socket)
 	if p.err = t.conn.OpenPath(p.socket, t.remote, iface); p.err != nil {
 		t.ep.RemoveSocket(p.socket)
+	} else if !p.link.works() {
+		p.down = true
+		t.conn.LinkDown(iface)
 	}
 	return p
 }
@@ -150,7 +165,7 @@ func (c *client) openPath(t *tunnel, iface string) *clientPath {
 // come up. Not before: the last path of a connection cannot be given up.
 func (t *tunnel) abandonOlder(up quic.Event) {
 	for _, p := range t.conn.Stats().Paths {
-		if p.Label == up.Label && p.ID != up.Path && up.Label != "" {
+		if p.Label == up.Label && p.ID < up.Path && up.Label != "" {
 			t.conn.AbandonPath(p.ID)
 		}
 	}

@@ -142,6 +142,7 @@ func TestPathCommands(t *testing.T) {
 		}
 		command("the only one", controlRequest{Cmd: "path_remove", Path: "if0"})
 		command("no interface if9", controlRequest{Cmd: "path_add", Path: "if9"})
+		command("the tunnel itself", controlRequest{Cmd: "path_add", Path: c.dev.Name()})
 		command("used already", controlRequest{Cmd: "path_add", Path: "if0"})
 		command("", controlRequest{Cmd: "path_add", Path: "if1"})
 		if p := pathsOf(c, "if1"); len(p) != 1 || p[0].Reason != "" {
@@ -186,4 +187,64 @@ func TestPriorities(t *testing.T) {
 	if err := setPaths(cfg, "eth1=low"); err == nil || !strings.Contains(err.Error(), "want primary, secondary, backup or never") {
 		t.Errorf("eth1=low: %v", err)
 	}
+}
+
+// TestRemoveLastWorking: the interface that carries everything is given up when another
+// one works again, not before.
+func TestRemoveLastWorking(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		server := s.startServer(nil)
+		h, links := s.newClientHost(0)
+		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
+		client := s.start(h, c.run)
+		client.waitUp(time.Second)
+		time.Sleep(time.Second)
+
+		setDown := func(down bool) {
+			for _, l := range links[1] {
+				l.SetBlackhole(down)
+			}
+		}
+		setDown(true)
+		for range 100 { // the silence is noticed
+			h.dev.Inject(ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "up")))
+			time.Sleep(20 * time.Millisecond)
+		}
+		if _, err := c.control(controlRequest{Cmd: "path_remove", Path: "if0"}); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Second)
+		if p := pathsOf(c, "if0"); len(p) != 1 || p[0].Reason != "" {
+			t.Errorf("the last path that works: %+v", p)
+		}
+		setDown(false)
+		time.Sleep(5 * time.Second)
+		if p := pathsOf(c, "if0"); len(p) != 0 {
+			t.Errorf("not removed: %+v", p)
+		}
+		if p := pathsOf(c, "if1"); len(p) != 1 || p[0].Reason != "" {
+			t.Errorf("what is left: %+v", p)
+		}
+		client.end()
+		server.end()
+	})
+}
+
+// TestAbandonOlder: news of a path that has come up, and was replaced meanwhile, does not
+// end the one that replaces it.
+func TestAbandonOlder(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		server := s.startServer(nil)
+		h, _ := s.newClientHost(0)
+		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
+		client := s.start(h, c.run)
+		client.waitUp(time.Second)
+		time.Sleep(time.Second)
+		c.current.abandonOlder(quic.Event{Kind: quic.PathUp, Label: "if1", Path: 0})
+		if p := pathsOf(c, "if1"); len(p) != 1 || p[0].State != "active" {
+			t.Errorf("the newer path: %+v", p)
+		}
+		client.end()
+		server.end()
+	})
 }

@@ -312,3 +312,25 @@ func TestHostRestores(t *testing.T) {
 	}
 	wantSame(t, before, settled(t))
 }
+
+// TestHostLinkAddresses: an address works as long as the kernel sends from it, deprecated
+// or not: a router that renumbers leaves no other one for a while.
+func TestHostLinkAddresses(t *testing.T) {
+	if !tuntest.Isolate(t) {
+		return
+	}
+	h := openTestHost(t, t.TempDir())
+	defer h.close()
+	link := addLink(t, "eth0", "10.1.0.2/24", "fd01::2/64")
+	old := &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("fd01::2/64")), PreferedLft: 0, ValidLft: 3600}
+	must(t, netlink.AddrReplace(link, old))
+	if got := h.link("eth0", true); !got.works() || !slices.Equal(got.addrs, []netip.Addr{netip.MustParseAddr("fd01::2")}) {
+		t.Errorf("IPv6: %+v", got)
+	}
+	if got := h.link("eth0", false); !got.works() || !slices.Equal(got.addrs, []netip.Addr{netip.MustParseAddr("10.1.0.2")}) {
+		t.Errorf("IPv4: %+v", got)
+	}
+	if got := h.link("eth9", false); got.works() || got.index != 0 {
+		t.Errorf("no interface: %+v", got)
+	}
+}

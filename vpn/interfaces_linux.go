@@ -113,7 +113,8 @@ func (h *host) link(iface string, ipv6 bool) (state linkState) {
 		return state
 	}
 	for _, a := range addrs {
-		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED) == 0 {
+		// A deprecated one still works, and may be the only one for a while.
+		if a.Scope == unix.RT_SCOPE_UNIVERSE && a.Flags&unix.IFA_F_TENTATIVE == 0 {
 			state.addrs = append(state.addrs, addrOf(a.IP))
 		}
 	}

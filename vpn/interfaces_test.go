@@ -74,3 +74,31 @@ func TestInterfaceFoundLater(t *testing.T) {
 		server.end()
 	})
 }
+
+// TestInterfacesForgotten: those that get another name each time that they are plugged
+// in do not add up; one that is named, or comes back under its name, stays.
+func TestInterfacesForgotten(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		h, _ := s.newClientHost(0)
+		cfg := s.clientConfig(0)
+		cfg.Paths = []string{"if0", "usb*"}
+		c := newClient(cfg, s.logger("client"), h, s.roots)
+		c.ifaces = []string{"if0"}
+		a := h.addrs["if0"]
+		for _, tt := range []struct{ there, want string }{
+			{"if0 usb1", "if0 usb1"},
+			{"if0", "if0 usb1"},
+			{"usb2", "if0 usb2"},
+			{"if0 usb2 usb3", "if0 usb2 usb3"},
+		} {
+			clear(h.addrs)
+			for _, name := range strings.Fields(tt.there) {
+				h.addrs[name] = a
+			}
+			c.findInterfaces()
+			if got := strings.Join(c.ifaces, " "); got != tt.want {
+				t.Errorf("with %s: %q, want %q", tt.there, got, tt.want)
+			}
+		}
+	})
+}
