@@ -221,9 +221,9 @@ func (c *client) setUp(t *tunnel) error {
 	if err := c.configure(t); err != nil {
 		return err
 	}
+	c.setCurrent(t) // before packets pass: who sees them finds the tunnel in the status
 	c.router.setDefault(t.outlet)
 	c.updatePaths(t)
-	c.setCurrent(t)
 	c.wasUp = true
 	c.log.Info("up", "server", t.remote, "interface", c.dev.Name(), "addresses", c.inner, "mtu", c.mtu, "path", t.iface)
 	return nil

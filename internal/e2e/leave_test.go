@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,8 +34,8 @@ func TestLabLeavesNothing(t *testing.T) {
 	}
 	runs := []*run{{0, 0, nil, nil}, {syscall.SIGINT, 130, nil, nil}, {syscall.SIGKILL, -1, nil, nil}}
 	for _, r := range runs {
-		r.output = newOutputWatch("mqvpn, TCP 1 flow up")
-		r.cmd = exec.Command(filepath.Join(bin, "mqvpn-lab"), "bench", "--seconds", "1", "--bin", bin, "--out", t.TempDir())
+		r.output = newOutputWatch("  mqvpn  ") // a row that was measured over the tunnel
+		r.cmd = exec.Command(filepath.Join(bin, "mqvpn-lab"), "bench", "--rows", "tcp-1-*", "--seconds", "1", "--bin", bin, "--out", t.TempDir())
 		r.cmd.Stdout, r.cmd.Stderr = r.output, r.output
 		if err := r.cmd.Start(); err != nil {
 			t.Fatal(err)
@@ -48,7 +49,7 @@ func TestLabLeavesNothing(t *testing.T) {
 			select {
 			case <-r.output.found:
 			case <-ctx.Done():
-				t.Fatalf("no tunnel in the output:\n%s", r.output.text.String())
+				t.Fatalf("no tunnel in the output:\n%s", r.output.String())
 			}
 			r.cmd.Process.Signal(r.signal)
 		}
@@ -56,7 +57,7 @@ func TestLabLeavesNothing(t *testing.T) {
 	for _, r := range runs {
 		r.cmd.Wait() // its error is in the exit code
 		if code := r.cmd.ProcessState.ExitCode(); code != r.code {
-			t.Errorf("after signal %d: exit code %d, want %d; output:\n%s", r.signal, code, r.code, r.output.text.String())
+			t.Errorf("after signal %d: exit code %d, want %d; output:\n%s", r.signal, code, r.code, r.output.String())
 		}
 	}
 	after := machineState(t, bin)
@@ -115,14 +116,24 @@ func machineState(t *testing.T, bin string) map[string]string {
 type outputWatch struct {
 	want  string
 	found chan struct{}
-	text  strings.Builder // read it after found, or when the program has ended
+
+	mu   sync.Mutex
+	text strings.Builder
 }
 
 func newOutputWatch(want string) *outputWatch {
 	return &outputWatch{want: want, found: make(chan struct{})}
 }
 
+func (o *outputWatch) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
 func (o *outputWatch) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	had := strings.Contains(o.text.String(), o.want)
 	o.text.Write(b)
 	if !had && strings.Contains(o.text.String(), o.want) {
