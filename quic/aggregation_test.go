@@ -74,9 +74,8 @@ func TestReturnedLinkIsUsed(t *testing.T) {
 					settled := moves.changes
 					after := n.rates(5*time.Second, 5*time.Second)[0]
 					t.Logf("before %.1f, 0.9 to 1.1 s after the repair %.1f, then %.1f; %d changes", before, back, after, moves.changes-settled)
-					// Mostly 0.9 to 1, but 0.69 was seen: it depends on where the losses of the
-					// flows fall, and that on how the goroutines take turns. Without moving the
-					// flows it is less than 0.1.
+					// 0.9 is the goal, and missed in some runs: 0.69 was the least, depending on
+					// where the losses of the flows fall, and that on how the goroutines take turns.
 					if back[cut] < 0.6*before[cut] {
 						t.Errorf("%.1f Mbit/s a second after the repair, %.1f before", back[cut], before[cut])
 					}

@@ -28,11 +28,11 @@ var yields atomic.Bool
 // the kernel for that. It is for a lab that has the machine to itself; beside
 // other work the programs would starve.
 //
-// Real-time priority for this process, which takes root, is worse: its threads
-// then wait for each other. In runs of the demo on the two cores of a virtual
-// machine, interleaved, the worst lateness was 12 to 21 ms in six with programs
-// that yield, 17 to 128 ms in six with real-time priority, and 19 and 33 ms in two
-// with neither.
+// Real-time priority for this process, which takes root, did worse: of eight runs of
+// the demo on the two cores of a virtual machine one was not void (17 to 128 ms late),
+// of fifteen with programs that yield twelve (12 to 20 ms; the others 21, 100 and 126).
+// The host took differing shares of the processor away in these runs, so that they say
+// which to choose, but not by how much it is better.
 func ProgramsYield() { yields.Store(true) }
 
 // yieldIfAsked is called on the thread of a host, whose programs inherit it.
