@@ -3,9 +3,10 @@
 // Requirements prints, for each specification in testdata/requirements.tsv, how many
 // of its requirements are proven by a test that cites them, implemented by code that
 // cites them, excepted with a reason (testdata/exceptions.tsv), or open. It fails on
-// an id that does not exist.
+// an id that does not exist, and on a figure below what testdata/requirements.floor says
+// was reached.
 //
-//	go run ./internal/requirements [-open] [-level MUST]
+//	go run ./internal/requirements [-open] [-level MUST] [-raise]
 package main
 
 import (
@@ -22,14 +23,15 @@ func main() {
 	root := flag.String("root", ".", "root of the repository")
 	open := flag.Bool("open", false, "list the requirements that are not proven")
 	level := flag.String("level", "", "only requirements of this level: MUST, SHOULD or DEF")
+	raise := flag.Bool("raise", false, "write the figures to "+floorFile)
 	flag.Parse()
-	if err := run(os.Stdout, *root, *level, *open); err != nil {
+	if err := run(os.Stdout, *root, *level, *open, *raise); err != nil {
 		fmt.Fprintln(os.Stderr, "requirements:", err)
 		os.Exit(1)
 	}
 }
 
-func run(out io.Writer, root, level string, open bool) error {
+func run(out io.Writer, root, level string, open, raise bool) error {
 	reqs, err := readRequirements(root)
 	if err != nil {
 		return err
@@ -45,11 +47,19 @@ func run(out io.Writer, root, level string, open bool) error {
 	if err := checkIDs(reqs, cites, exceptions); err != nil {
 		return err
 	}
-	printTable(out, reqs, cites, exceptions, level)
+	floors, err := readFloors(root)
+	if err != nil {
+		return err
+	}
+	count(reqs, cites, exceptions, level).print(out)
 	if open {
 		printOpen(out, reqs, cites, exceptions, level)
 	}
-	return nil
+	all := count(reqs, cites, exceptions, "")
+	if raise {
+		return all.raiseFloors(root, floors)
+	}
+	return all.checkFloors(floors)
 }
 
 // checkIDs fails on citations of requirements that do not exist.
@@ -96,29 +106,38 @@ func statusOf(id string, cites map[string]citation, exceptions map[string]string
 	return missing
 }
 
-func printTable(out io.Writer, reqs []requirement, cites map[string]citation, exceptions map[string]string, level string) {
-	var specs []string
-	counts := make(map[string]*[numStatuses]int)
-	var total [numStatuses]int
+// counts is how many requirements have each status.
+type counts [numStatuses]int
+
+// table holds the counts of each specification, in the order of requirementsFile.
+type table struct {
+	specs  []string
+	counts map[string]*counts
+}
+
+func count(reqs []requirement, cites map[string]citation, exceptions map[string]string, level string) *table {
+	t := &table{counts: make(map[string]*counts)}
 	for _, r := range reqs {
 		if level != "" && r.level != level {
 			continue
 		}
-		if counts[r.spec] == nil {
-			counts[r.spec] = new([numStatuses]int)
-			specs = append(specs, r.spec)
+		if t.counts[r.spec] == nil {
+			t.counts[r.spec] = new(counts)
+			t.specs = append(t.specs, r.spec)
 		}
-		s := statusOf(r.id, cites, exceptions)
-		counts[r.spec][s]++
-		total[s]++
+		t.counts[r.spec][statusOf(r.id, cites, exceptions)]++
 	}
+	return t
+}
+
+func (t *table) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprint(w, "specification\ttotal\t")
 	for _, n := range statusNames {
 		fmt.Fprint(w, n, "\t")
 	}
 	fmt.Fprintln(w)
-	row := func(name string, c [numStatuses]int) {
+	row := func(name string, c counts) {
 		sum := 0
 		for _, n := range c {
 			sum += n
@@ -129,8 +148,12 @@ func printTable(out io.Writer, reqs []requirement, cites map[string]citation, ex
 		}
 		fmt.Fprintln(w)
 	}
-	for _, s := range specs {
-		row(s, *counts[s])
+	var total counts
+	for _, spec := range t.specs {
+		row(spec, *t.counts[spec])
+		for s, n := range t.counts[spec] {
+			total[s] += n
+		}
 	}
 	row("all", total)
 	w.Flush()
