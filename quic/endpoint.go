@@ -40,7 +40,7 @@ type Endpoint struct {
 	conns       map[*Conn]struct{}
 	handshakes  int // server connections before completion
 	closed      bool
-	resets      resetLimiter
+	limits      rateLimits
 	usedTokens  replayFilter   // of NEW_TOKEN
 	usedTickets replayFilter   // for 0-RTT
 	wg          sync.WaitGroup // readers and loops
@@ -54,6 +54,7 @@ func NewEndpoint(cfg *Config) *Endpoint {
 		acceptc: make(chan *Conn, acceptBacklog),
 		closec:  make(chan struct{}),
 		conns:   make(map[*Conn]struct{}),
+		limits:  newRateLimits(),
 	}
 	if cfg != nil {
 		e.cfg = cfg.withDefaults()

@@ -23,7 +23,8 @@ const readBatchSize = 32
 // connections that wait for room in its send buffer.
 type endpointSocket struct {
 	Socket
-	e *Endpoint
+	e      *Endpoint
+	opener initialOpener // of the reader
 
 	mu      sync.Mutex
 	waiting []*Conn
@@ -121,7 +122,7 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, s
 	}
 	if h.Version != version1 {
 		// R9000-5.2.2-1 R9000-5.2.2-2 R9000-6.1-1
-		if h.Version != 0 && len(d) >= minInitialSize {
+		if h.Version != 0 && len(d) >= minInitialSize && e.mayRefuse() {
 			out := wire.AppendVersionNegotiation(nil, h.DstConnID, h.SrcConnID, append(slices.Clip(supportedVersions), reservedVersion()))
 			es.send(out, src, dst)
 		}
@@ -135,7 +136,7 @@ func (e *Endpoint) unmatched(es *endpointSocket, d, cid []byte, long, ok bool, s
 }
 
 // startHandshake answers the first Initial of a client, whose packet is the first n
-// bytes of d: with a connection, or without state.
+// bytes of d: with a connection, or without state. What costs least is looked at first.
 func (e *Endpoint) startHandshake(es *endpointSocket, d []byte, h *wire.LongHeader, n int, src netip.AddrPort, dst netip.Addr) *Conn {
 	first := firstInitial{dcid: h.DstConnID, scid: h.SrcConnID, originalDCID: h.DstConnID}
 	if len(h.Token) > 0 {
@@ -144,27 +145,54 @@ func (e *Endpoint) startHandshake(es *endpointSocket, d []byte, h *wire.LongHead
 		case tokenValid: // R9000-8.1.2-2
 			first.originalDCID, first.retried, first.validated = original, true, true
 		case tokenInvalid: // R9000-8.1.2-3
-			es.send(appendInitialClose(nil, h, InvalidToken), src, dst)
+			e.refuse(es, h, InvalidToken, src, dst)
 			return nil
 		case tokenUnknown: // R9000-8.1.3-5
 			first.validated = e.useNewToken(src.Addr(), h.Token)
 		}
 	}
-	if !first.validated && e.pendingHandshakes() >= retryAbove {
-		scid := randomCID() // R9000-17.2.5.1-1
-		token := e.tokens.makeRetry(time.Now(), src, h.DstConnID, scid[:])
-		es.send(wire.AppendRetry(nil, h.SrcConnID, scid[:], token, h.DstConnID), src, dst)
-		return nil
+	if !first.validated {
+		allowed, retry := e.mayTry()
+		if retry && allowed {
+			scid := randomCID() // R9000-17.2.5.1-1
+			token := e.tokens.makeRetry(time.Now(), src, h.DstConnID, scid[:])
+			es.send(wire.AppendRetry(nil, h.SrcConnID, scid[:], token, h.DstConnID), src, dst)
+		}
+		if retry || !allowed {
+			return nil
+		}
 	}
-	if !opensAsInitial(d, h, n) {
+	if !es.opener.opensAsInitial(d, h, n) {
 		return nil
 	}
 	c := newServerConn(e, e.cfg, es, src, dst, first)
 	if err := e.start(c); err != nil {
-		es.send(appendInitialClose(nil, h, ConnectionRefused), src, dst)
+		e.refuse(es, h, ConnectionRefused, src, dst)
 		return nil
 	}
 	return c
+}
+
+// mayTry says whether the endpoint may spend work on an Initial of an address that is
+// not validated, and whether that is to be validated by a Retry first.
+func (e *Endpoint) mayTry() (allowed, retry bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.limits.initials.allow(e.now()), e.handshakes >= retryAbove
+}
+
+// mayRefuse says whether an attempt to connect may be refused now, or must be ignored.
+func (e *Endpoint) mayRefuse() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.limits.refusals.allow(e.now())
+}
+
+// refuse ends the attempt that begins with the Initial packet of h.
+func (e *Endpoint) refuse(es *endpointSocket, h *wire.LongHeader, code TransportErrorCode, src netip.AddrPort, dst netip.Addr) {
+	if e.mayRefuse() {
+		es.send(appendInitialClose(nil, h, code), src, dst)
+	}
 }
 
 // useNewToken says that token, of NEW_TOKEN, shows that the client is at addr. It does so
@@ -182,7 +210,7 @@ func (e *Endpoint) useNewToken(addr netip.Addr, token []byte) bool {
 // sendReset answers a packet of an unknown connection with a stateless reset.
 func (e *Endpoint) sendReset(es *endpointSocket, d, cid []byte, src netip.AddrPort, dst netip.Addr) {
 	e.mu.Lock()
-	ok := !e.closed && e.resets.allow(e.now())
+	ok := !e.closed && e.limits.resets.allow(e.now())
 	e.mu.Unlock()
 	if !ok {
 		return
@@ -216,24 +244,4 @@ func (es *endpointSocket) notifyWritable(c *Conn) {
 			c.mb.putCommand(func(instant) { c.socketWritable(es) })
 		}
 	}()
-}
-
-// resetLimiter bounds the rate of stateless resets, so that the endpoint is no
-// reflector: 100 at once, 100 per second.
-type resetLimiter struct {
-	credit int
-	last   instant
-}
-
-const resetsPerSecond = 100
-
-func (l *resetLimiter) allow(now instant) bool {
-	if l.last == 0 || now.sub(l.last) > time.Second {
-		l.credit, l.last = resetsPerSecond, now
-	}
-	if l.credit == 0 {
-		return false
-	}
-	l.credit--
-	return true
 }

@@ -34,12 +34,6 @@ const (
 	minPacketBody = hpSampleOffset + hpSampleLen - aeadTagLen
 )
 
-// initialSalt is that of QUIC version 1, RFC 9001 section 5.2.
-var initialSalt = []byte{
-	0x38, 0x76, 0x2c, 0xf7, 0xf5, 0x59, 0x34, 0xb3, 0x4d, 0x17,
-	0x9a, 0xe6, 0xa4, 0xc8, 0x0c, 0xad, 0xcc, 0xbb, 0x7f, 0x0a,
-}
-
 // keys protect the packets of one direction at one encryption level and key phase. They
 // never change, so any number of goroutines may use them at once, each with a sealScratch
 // of its own. AES-GCM takes its nonces from us, which the "only" mode of FIPS 140 forbids.
@@ -85,23 +79,6 @@ func newKeys(suite uint16, secret []byte) (*keys, error) {
 		return suiteChaCha20.newKeys(secret)
 	}
 	return nil, fmt.Errorf("quic: cipher suite %s protects no packets", tls.CipherSuiteName(suite))
-}
-
-// initialKeys derives the keys of Initial packets from the Destination Connection ID of
-// the client's first one, or of its first one after Retry. R9001-5.2-1
-func initialKeys(dstConnID []byte) (client, server *keys) {
-	secret, err := hkdf.Extract(sha256.New, dstConnID, initialSalt)
-	if err != nil {
-		panic("BUG: " + err.Error())
-	}
-	derive := func(label string) *keys {
-		k, err := suiteAES128.newKeys(expandLabel(sha256.New, secret, label, sha256.Size))
-		if err != nil {
-			panic("BUG: " + err.Error())
-		}
-		return k
-	}
-	return derive("client in"), derive("server in")
 }
 
 func (s *cipherSuite) newKeys(secret []byte) (*keys, error) {

@@ -26,16 +26,22 @@ func appendInitialClose(b []byte, h *wire.LongHeader, code TransportErrorCode) [
 	return b
 }
 
+// initialOpener looks into Initial packets that may begin a connection. It belongs to
+// one reader.
+type initialOpener struct {
+	pkt     []byte // a copy
+	scratch sealScratch
+}
+
 // opensAsInitial says that the first packet of a datagram, with header h, was sealed
 // by somebody who read it: junk costs no connection.
-func opensAsInitial(d []byte, h *wire.LongHeader, n int) bool {
-	key, _ := initialKeys(h.DstConnID)
-	pkt := append([]byte(nil), d[:n]...)
-	var s sealScratch
-	_, pn, pnLen, ok := key.unprotectHeader(&s, pkt, h.PNOffset)
+func (o *initialOpener) opensAsInitial(d []byte, h *wire.LongHeader, n int) bool {
+	key := clientInitialKeys(h.DstConnID)
+	o.pkt = append(o.pkt[:0], d[:n]...)
+	_, pn, pnLen, ok := key.unprotectHeader(&o.scratch, o.pkt, h.PNOffset)
 	if !ok {
 		return false
 	}
-	_, ok = key.open(&s, pkt, h.PNOffset+pnLen, 0, wire.DecodePacketNumber(int64(noPacket), pn, pnLen))
+	_, ok = key.open(&o.scratch, o.pkt, h.PNOffset+pnLen, 0, wire.DecodePacketNumber(int64(noPacket), pn, pnLen))
 	return ok
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/subtle"
+	"sync"
 )
 
 // retryTagLen is the length of the Retry Integrity Tag in bytes.
@@ -19,9 +20,7 @@ var (
 	retryNonce = [12]byte{0x46, 0x15, 0x99, 0xd3, 0x5d, 0x63, 0x2b, 0xf2, 0x23, 0x98, 0x25, 0xbb}
 )
 
-// retryTag computes the tag of a Retry packet, given without its tag, that answers an
-// Initial packet sent to originalDstConnID. R9001-5.8-1
-func retryTag(packet, originalDstConnID []byte) []byte {
+var retryAEAD = sync.OnceValue(func() cipher.AEAD {
 	block, err := aes.NewCipher(retryKey[:])
 	if err != nil {
 		panic("BUG: " + err.Error())
@@ -30,11 +29,17 @@ func retryTag(packet, originalDstConnID []byte) []byte {
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
+	return aead
+})
+
+// retryTag computes the tag of a Retry packet, given without its tag, that answers an
+// Initial packet sent to originalDstConnID. R9001-5.8-1
+func retryTag(packet, originalDstConnID []byte) []byte {
 	pseudo := make([]byte, 0, 1+len(originalDstConnID)+len(packet))
 	pseudo = append(pseudo, byte(len(originalDstConnID)))
 	pseudo = append(pseudo, originalDstConnID...)
 	pseudo = append(pseudo, packet...)
-	return aead.Seal(nil, retryNonce[:], nil, pseudo)
+	return retryAEAD().Seal(nil, retryNonce[:], nil, pseudo)
 }
 
 // AppendRetry appends a whole Retry packet, the answer to an Initial packet that was
