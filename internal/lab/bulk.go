@@ -243,6 +243,16 @@ func (b *Bulk) fail(err error) {
 // Received is the number of bytes that have arrived at the receivers.
 func (b *Bulk) Received() int64 { return b.received.Load() }
 
+// Received returns a function that adds up what has arrived of several bulks.
+func Received(bulks ...*Bulk) func() int64 {
+	return func() (sum int64) {
+		for _, b := range bulks {
+			sum += b.Received()
+		}
+		return sum
+	}
+}
+
 // Size is the number of bytes of the whole transfer, 0 for a flood.
 func (b *Bulk) Size() int64 { return b.size * int64(len(b.conns)/2) }
 

@@ -50,8 +50,9 @@ type Link struct {
 	ends     [2]*tap
 	emulator *emulator
 
-	mu                sync.Mutex
-	silent, unplugged bool
+	mu        sync.Mutex
+	silent    [2]bool
+	unplugged bool
 }
 
 // linksMade numbers the links of this process: it gives each its own hardware
@@ -123,7 +124,15 @@ func (l *Link) RTT() time.Duration { return l.cfg.AtoB.Delay + l.cfg.BtoA.Delay 
 func (l *Link) SetSilent(silent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.silent = silent
+	l.silent = [2]bool{silent, silent}
+	l.updateModels()
+}
+
+// SetSilentOneWay is SetSilent for one direction.
+func (l *Link) SetSilentOneWay(d Direction, silent bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silent[d] = silent
 	l.updateModels()
 }
 
@@ -140,7 +149,7 @@ func (l *Link) SetCarrier(on bool) error {
 
 func (l *Link) updateModels() {
 	for d := range l.emulator.lanes {
-		l.emulator.lanes[d].model.SetBlackhole(l.silent || l.unplugged)
+		l.emulator.lanes[d].model.SetBlackhole(l.silent[d] || l.unplugged)
 	}
 }
 
@@ -148,6 +157,15 @@ func (l *Link) updateModels() {
 // come.
 func (l *Link) SetModel(d Direction, c quictest.LinkConfig) {
 	l.emulator.lanes[d].model.SetConfig(c)
+}
+
+// Model returns the present model of one direction.
+func (l *Link) Model(d Direction) quictest.LinkConfig { return l.emulator.lanes[d].model.Config() }
+
+// Queued is the number of bytes that wait for transmission in one direction.
+func (l *Link) Queued(d Direction) int {
+	bytes, _ := l.emulator.lanes[d].model.Queued(time.Since(epoch))
+	return bytes
 }
 
 // Observe calls f with each Ethernet frame that enters the link in direction d,

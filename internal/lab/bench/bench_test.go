@@ -87,30 +87,6 @@ func TestSubjects(t *testing.T) {
 	}
 }
 
-func TestSpread(t *testing.T) {
-	for _, test := range []struct {
-		values []float64
-		want   Spread
-	}{
-		{[]float64{3}, Spread{3, 3, 3}},
-		{[]float64{4, 1}, Spread{2.5, 1, 4}},
-		{[]float64{9, 1, 2}, Spread{2, 1, 9}},
-		{[]float64{4, 3, 2, 1}, Spread{2.5, 1, 4}},
-	} {
-		if got := spread(test.values); got != test.want {
-			t.Errorf("%v: %v, want %v", test.values, got, test.want)
-		}
-	}
-}
-
-func TestNumber(t *testing.T) {
-	for x, want := range map[float64]string{0: "0.00", 999.994: "999.99", 1234.5: "1 234.50", -1234567: "-1 234 567.00", -123: "-123.00"} {
-		if got := number(x, 2); got != want {
-			t.Errorf("%v: %q, want %q", x, got, want)
-		}
-	}
-}
-
 // example is a report of two subjects and three rounds, in which the machine halves
 // its speed from round to round. The second subject lacks the last round.
 func example() (*Report, []row) {
@@ -130,15 +106,15 @@ func TestSummary(t *testing.T) {
 	r, rows := example()
 	r.summarize(rows, []comparison{{mqvpnName, nullName}, {mqvpnName, vsName}})
 	want := []Summary{
-		{"tcp-1-up", nullName, mbps, "Mbit/s", Spread{2000, 1000, 4000}},
-		{"tcp-1-up", nullName, cpu, "CPU-s/GB", Spread{4, 2, 8}},
-		{"tcp-1-up", mqvpnName, mbps, "Mbit/s", Spread{2250, 1500, 3000}},
-		{"tcp-1-up", mqvpnName, cpu, "CPU-s/GB", Spread{4.5, 3, 6}},
+		{"tcp-1-up", nullName, mbps, "Mbit/s", lab.SpreadOf([]float64{1000, 2000, 4000})},
+		{"tcp-1-up", nullName, cpu, "CPU-s/GB", lab.SpreadOf([]float64{2, 4, 8})},
+		{"tcp-1-up", mqvpnName, mbps, "Mbit/s", lab.SpreadOf([]float64{1500, 3000})},
+		{"tcp-1-up", mqvpnName, cpu, "CPU-s/GB", lab.SpreadOf([]float64{3, 6})},
 	}
 	if !slices.Equal(r.Summary, want) {
 		t.Errorf("summary %+v\nwant %+v", r.Summary, want)
 	}
-	if len(r.Ratios) != 2 || r.Ratios[0].Spread != (Spread{0.75, 0.75, 0.75}) || len(r.Ratios[0].Rounds) != 2 || r.Ratios[1].Median != 1.5 {
+	if len(r.Ratios) != 2 || r.Ratios[0].Spread != lab.SpreadOf([]float64{0.75}) || len(r.Ratios[0].Rounds) != 2 || r.Ratios[1].Median != 1.5 {
 		t.Errorf("ratios %+v", r.Ratios)
 	}
 }

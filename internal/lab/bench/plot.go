@@ -5,11 +5,8 @@
 package bench
 
 import (
-	"errors"
 	"image/color"
-	"io"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 
@@ -17,19 +14,14 @@ import (
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
-	"gonum.org/v1/plot/vg/vgimg"
-	"gonum.org/v1/plot/vg/vgsvg"
+
+	"github.com/mqvpn/mqvpn/internal/lab"
 )
 
 const (
 	plotWidth  = 12 * vg.Inch
 	plotHeight = 9 * vg.Inch
 )
-
-var subjectColors = []color.Color{
-	color.Gray{0x60}, color.RGBA{0x00, 0x72, 0xb2, 0xff}, color.RGBA{0xe6, 0x9f, 0x00, 0xff},
-	color.RGBA{0x00, 0x9e, 0x73, 0xff}, color.RGBA{0xcc, 0x79, 0xa7, 0xff}, color.RGBA{0xd5, 0x5e, 0x00, 0xff},
-}
 
 // panels are the metrics that are drawn, one above the other.
 var panels = []struct{ title, metric string }{
@@ -39,44 +31,24 @@ var panels = []struct{ title, metric string }{
 
 // writePlots draws the summary as SVG and PNG.
 func (r *Report) writePlots(svgPath, pngPath string) error {
-	svg := vgsvg.New(plotWidth, plotHeight)
-	img := vgimg.New(plotWidth, plotHeight)
-	for _, canvas := range []vg.CanvasSizer{svg, img} {
-		if err := r.draw(draw.New(canvas)); err != nil {
-			return err
-		}
-	}
-	return errors.Join(writeFile(svgPath, svg), writeFile(pngPath, vgimg.PngCanvas{Canvas: img}))
-}
-
-func writeFile(path string, from io.WriterTo) error {
-	f, err := os.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = from.WriteTo(f)
-	return errors.Join(err, f.Close())
+	return lab.SavePlots(svgPath, pngPath, plotWidth, plotHeight, r.draw)
 }
 
 func (r *Report) draw(c draw.Canvas) error {
-	var plots [][]*plot.Plot
+	var plots []*plot.Plot
 	for _, panel := range panels {
 		p, err := r.panel(panel.title, panel.metric)
 		if err != nil {
 			return err
 		}
 		if p != nil {
-			plots = append(plots, []*plot.Plot{p})
+			plots = append(plots, p)
 		}
 	}
 	if len(plots) == 0 {
 		return nil // only rows that have neither
 	}
-	tiles := draw.Tiles{Rows: len(plots), Cols: 1, PadY: 4 * vg.Millimeter, PadTop: 2 * vg.Millimeter, PadBottom: 2 * vg.Millimeter,
-		PadLeft: 2 * vg.Millimeter, PadRight: 4 * vg.Millimeter}
-	for i, canvas := range plot.Align(plots, tiles, c) {
-		plots[i][0].Draw(canvas[0])
-	}
+	lab.StackPlots(c, plots...)
 	return nil
 }
 
@@ -107,7 +79,7 @@ func (r *Report) panel(title, metric string) (*plot.Plot, error) {
 				low, high = min(low, s.Low), max(high, s.High)
 			}
 		}
-		if err := points.add(p, subject.Name, subjectColors[i%len(subjectColors)]); err != nil {
+		if err := points.add(p, subject.Name, lab.PlotColor(i)); err != nil {
 			return nil, err
 		}
 	}
@@ -133,7 +105,7 @@ func decades(low, high float64) []plot.Tick {
 // mark is a median at a place, with its spread.
 type mark struct {
 	x float64
-	Spread
+	lab.Spread
 }
 
 type marks []mark

@@ -5,42 +5,29 @@
 package bench
 
 import (
-	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/mqvpn/mqvpn/internal/lab"
 )
 
 // Report is what was measured.
 type Report struct {
 	Started  time.Time     `json:"started"`
-	Machine  Machine       `json:"machine"`
+	Machine  lab.Machine   `json:"machine"`
 	Seconds  float64       `json:"seconds"` // that each row was measured
 	Rounds   int           `json:"rounds"`
 	Subjects []Subject     `json:"subjects"`
 	Values   []Measurement `json:"values"`
 	Summary  []Summary     `json:"summary"`
 	Ratios   []Ratio       `json:"ratios"`
-}
-
-// Machine is where it was measured.
-type Machine struct {
-	CPU    string  `json:"cpu"`
-	CPUs   int     `json:"cpus"`
-	Memory float64 `json:"memory_gb"`
-	Kernel string  `json:"kernel"`
-	Go     string  `json:"go"` // of the program that measured
 }
 
 // Subject is one of those that are compared.
@@ -58,20 +45,13 @@ type Measurement struct {
 	Values  map[string]float64 `json:"values"`
 }
 
-// Spread is the median of the rounds, with the lowest and the highest.
-type Spread struct {
-	Median float64 `json:"median"`
-	Low    float64 `json:"low"`
-	High   float64 `json:"high"`
-}
-
 // Summary is one metric of one row of one subject over all rounds.
 type Summary struct {
 	Row     string `json:"row"`
 	Subject string `json:"subject"`
 	Metric  string `json:"metric"`
 	Unit    string `json:"unit"`
-	Spread
+	lab.Spread
 }
 
 // Ratio compares two subjects in each round.
@@ -80,68 +60,20 @@ type Ratio struct {
 	Metric string `json:"metric"`
 	Of     string `json:"of"`
 	To     string `json:"to"`
-	Spread
+	lab.Spread
 	Rounds []float64 `json:"rounds"`
 }
 
 func newReport(o Options, subjects []*subject) *Report {
-	r := &Report{Started: time.Now(), Machine: thisMachine(), Seconds: o.Measure.Seconds(), Rounds: o.Rounds}
+	r := &Report{Started: time.Now(), Machine: lab.ThisMachine(), Seconds: o.Measure.Seconds(), Rounds: o.Rounds}
 	for _, s := range subjects {
 		about := Subject{Name: s.name}
 		if s.kind == vpnPrograms {
-			about.Commit, about.Go = buildOf(s.programs.Server)
+			about.Commit, about.Go = lab.BuildOf(s.programs.Server)
 		}
 		r.Subjects = append(r.Subjects, about)
 	}
 	return r
-}
-
-// buildOf says what a program was built from, as far as it knows.
-func buildOf(program string) (commit, goVersion string) {
-	info, err := buildinfo.ReadFile(program)
-	if err != nil {
-		return "", ""
-	}
-	changed := ""
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			commit = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			changed = "+"
-		}
-	}
-	if commit != "" {
-		commit += changed
-	}
-	return commit, info.GoVersion
-}
-
-func thisMachine() Machine {
-	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version()}
-	info, _ := os.ReadFile("/proc/cpuinfo") // not all architectures tell the model
-	for line := range strings.Lines(string(info)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			m.CPU = strings.TrimSpace(value)
-			break
-		}
-	}
-	var u unix.Utsname
-	if unix.Uname(&u) == nil {
-		m.Kernel = unix.ByteSliceToString(u.Release[:])
-	}
-	var s unix.Sysinfo_t
-	if unix.Sysinfo(&s) == nil {
-		m.Memory = float64(s.Totalram) * float64(s.Unit) / 1e9
-	}
-	return m
-}
-
-// spread is over at least one value.
-func spread(values []float64) Spread {
-	v := slices.Sorted(slices.Values(values))
-	n := len(v)
-	return Spread{Median: (v[(n-1)/2] + v[n/2]) / 2, Low: v[0], High: v[n-1]}
 }
 
 // find returns the values of a metric by round.
@@ -162,7 +94,7 @@ func (r *Report) summarize(rows []row, ratios []comparison) {
 		for _, s := range r.Subjects {
 			for _, m := range row.metrics {
 				if v := inOrder(r.find(row.id, s.Name, m)); len(v) > 0 {
-					r.Summary = append(r.Summary, Summary{row.id, s.Name, m, metrics[m].unit, spread(v)})
+					r.Summary = append(r.Summary, Summary{row.id, s.Name, m, metrics[m].unit, lab.SpreadOf(v)})
 				}
 			}
 		}
@@ -176,7 +108,7 @@ func (r *Report) summarize(rows []row, ratios []comparison) {
 					}
 				}
 				if v := inOrder(ratio); len(v) > 0 {
-					r.Ratios = append(r.Ratios, Ratio{row.id, m, c.of, c.to, spread(v), v})
+					r.Ratios = append(r.Ratios, Ratio{row.id, m, c.of, c.to, lab.SpreadOf(v), v})
 				}
 			}
 		}
@@ -231,38 +163,17 @@ func (r *Report) writeTable(out io.Writer) {
 	for _, row := range order {
 		for _, s := range r.Summary {
 			if s.Row == row {
-				line(row, s.Subject, s.Spread.text(metrics[s.Metric].decimals, r.Rounds)+" "+s.Unit)
+				line(row, s.Subject, s.Spread.Text(metrics[s.Metric].decimals, r.Rounds)+" "+s.Unit)
 			}
 		}
 		for _, x := range r.Ratios {
 			if x.Row == row {
-				line(row, "  "+x.Of+" / "+x.To, "× "+x.Spread.text(2, r.Rounds))
+				line(row, "  "+x.Of+" / "+x.To, "× "+x.Spread.Text(2, r.Rounds))
 			}
 		}
 	}
 	fmt.Fprintln(t)
 	t.Flush()
-}
-
-// text is "median (low–high)"; of one round the value alone.
-func (s Spread) text(decimals, rounds int) string {
-	if rounds == 1 {
-		return number(s.Median, decimals)
-	}
-	return fmt.Sprintf("%s (%s–%s)", number(s.Median, decimals), number(s.Low, decimals), number(s.High, decimals))
-}
-
-// number groups the digits of large numbers by thousands.
-func number(x float64, decimals int) string {
-	s := strconv.FormatFloat(x, 'f', decimals, 64)
-	whole, rest, point := strings.Cut(s, ".")
-	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {
-		whole = whole[:i] + " " + whole[i:]
-	}
-	if point {
-		whole += "." + rest
-	}
-	return whole
 }
 
 // write writes bench.json, bench.svg and bench.png.

@@ -193,7 +193,7 @@ func (r row) describe(v values) string {
 	var cells []string
 	for _, m := range r.metrics {
 		if x, ok := v[m]; ok {
-			cells = append(cells, number(x, metrics[m].decimals)+" "+metrics[m].unit)
+			cells = append(cells, lab.Number(x, metrics[m].decimals)+" "+metrics[m].unit)
 		}
 	}
 	return strings.Join(cells, ", ")

@@ -69,14 +69,14 @@ func (r *runner) checkPlain(ctx context.Context, peers []*lab.Peer) error {
 		return err
 	}
 	defer closeAll(bulks)
-	r.sampler.begin("no VPN", nil, bulks...)
+	r.sampler.Begin("no VPN", nil, lab.Received(bulks...))
 	var run sync.WaitGroup
 	errs := make([]error, len(bulks))
 	for i, b := range bulks {
 		run.Go(func() { r.plain[i], errs[i] = b.Goodput(ctx, warmUp, measure) })
 	}
 	run.Wait()
-	r.sampler.end()
+	r.sampler.End()
 	for i, l := range r.report.Links {
 		least := minPlain * l.Rate
 		mbps := r.plain[i] / 1e6
@@ -91,14 +91,14 @@ func (r *runner) checkPing(ctx context.Context) error {
 	var run sync.WaitGroup
 	errs := make([]error, len(r.links))
 	results := make([]lab.PingResult, len(r.links))
-	r.sampler.begin("ping", nil)
+	r.sampler.Begin("ping", nil, nil)
 	for i := range r.links {
 		run.Go(func() {
 			results[i], errs[i] = r.client.Ping(ctx, routerAddr(i), 20, 84, 20*time.Millisecond)
 		})
 	}
 	run.Wait()
-	r.sampler.end()
+	r.sampler.End()
 	for i, l := range r.links {
 		rtt := results[i].Mean()
 		r.check(results[i].Received() == results[i].Sent && (rtt-l.RTT()).Abs() <= maxPingError,
@@ -180,7 +180,7 @@ func clientOutput(p *lab.Process) error {
 
 // checkBond measures both links together.
 func (r *runner) checkBond(ctx context.Context) error {
-	var samples []Sample
+	var samples []lab.Sample
 	var err error
 	if r.both, samples, err = r.throughput(ctx, "tunnel over both"); err != nil {
 		return err
@@ -211,7 +211,7 @@ func (r *runner) checkBond(ctx context.Context) error {
 
 // throughput measures TCP from behind the server to the client, with the probe
 // running. The samples are those after the warm-up.
-func (r *runner) throughput(ctx context.Context, phase string) (bitsPerSecond float64, samples []Sample, err error) {
+func (r *runner) throughput(ctx context.Context, phase string) (bitsPerSecond float64, samples []lab.Sample, err error) {
 	probe, err := r.startProbe(ctx)
 	if err != nil {
 		return 0, nil, err
@@ -222,10 +222,10 @@ func (r *runner) throughput(ctx context.Context, phase string) (bitsPerSecond fl
 		return 0, nil, err
 	}
 	defer closeAll(bulks)
-	began := time.Since(r.sampler.start)
-	r.sampler.begin(phase, probe, bulks...)
+	began := r.sampler.Elapsed()
+	r.sampler.Begin(phase, probe, bulks[0].Received)
 	bitsPerSecond, err = bulks[0].Goodput(ctx, warmUp, measure)
-	samples = slices.DeleteFunc(r.sampler.end(), func(s Sample) bool { return s.Time < (began + warmUp).Seconds() })
+	samples = slices.DeleteFunc(r.sampler.End(), func(s lab.Sample) bool { return s.Time < (began + warmUp).Seconds() })
 	return bitsPerSecond, samples, err
 }
 
@@ -245,7 +245,7 @@ func (r *runner) checkCut(ctx context.Context, i int) error {
 		return err
 	}
 	defer transfer.Close()
-	r.sampler.begin("link "+l.Name()+" fails", probe, transfer)
+	r.sampler.Begin("link "+l.Name()+" fails", probe, transfer.Received)
 
 	if err := waitUntil(ctx, func() bool { return transfer.Received() >= int64(cutAt*float64(size)) }); err != nil {
 		return fmt.Errorf("waiting for %.0f %% of the transfer: %w", 100*cutAt, err)
@@ -253,7 +253,7 @@ func (r *runner) checkCut(ctx context.Context, i int) error {
 	l.SetSilent(true)
 	cut := r.announce("link %s cut", l.Name())
 	at := float64(transfer.Received()) / float64(size)
-	if err := waitUntil(ctx, func() bool { return time.Since(r.sampler.start).Seconds() >= cut.Time+cutFor.Seconds() }); err != nil {
+	if err := waitUntil(ctx, func() bool { return r.sampler.Elapsed().Seconds() >= cut.Time+cutFor.Seconds() }); err != nil {
 		return err
 	}
 	l.SetSilent(false)
@@ -267,7 +267,7 @@ func (r *runner) checkCut(ctx context.Context, i int) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%d of %d bytes of the transfer have arrived: %w", transfer.Received(), transfer.Size(), context.Cause(ctx))
 	}
-	samples := r.sampler.end()
+	samples := r.sampler.End()
 	if err := transfer.Err(); err != nil {
 		r.view.say("    %v", err)
 	}
@@ -319,7 +319,7 @@ func (r *runner) waitForReturn(ctx context.Context, i int, transfer *lab.Bulk) (
 }
 
 // longestGaps are the probe's, in milliseconds, from the time of a cut on.
-func longestGaps(samples []Sample, cut float64) (up, down float64) {
+func longestGaps(samples []lab.Sample, cut float64) (up, down float64) {
 	for _, s := range samples {
 		if s.Time >= cut && s.Probe != nil {
 			up, down = max(up, s.Probe.UpGap), max(down, s.Probe.DownGap)

@@ -13,12 +13,10 @@ import (
 	"io"
 	"net/netip"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/mqvpn/mqvpn/internal/lab"
-	"golang.org/x/sys/unix"
 )
 
 // Options say how to run the demo.
@@ -57,7 +55,7 @@ type runner struct {
 	client  *lab.Host
 	links   []*lab.Link
 	peer    *lab.Peer // behind the server
-	sampler *sampler
+	sampler *lab.Sampler
 	view    *view
 
 	repeats    time.Duration // left of repeatTime
@@ -71,7 +69,8 @@ type runner struct {
 // Run runs the demo and writes report.json, plot.svg and plot.png. The report is
 // valid even if err is not nil: then it tells how far the run came.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	r := &runner{options: o, report: &Report{Started: time.Now(), Kernel: kernel(), CPUs: runtime.NumCPU()}, repeats: repeatTime}
+	machine := lab.ThisMachine()
+	r := &runner{options: o, report: &Report{Started: time.Now(), Kernel: machine.Kernel, CPUs: machine.CPUs}, repeats: repeatTime}
 	for _, c := range linkConfigs {
 		r.report.Links = append(r.report.Links, Link{
 			Name: c.Name, Rate: float64(c.AtoB.Rate) / 1e6,
@@ -106,15 +105,15 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	defer r.peer.Close()
-	r.sampler = newSampler(r.links, r.view.show)
+	r.sampler = lab.NewSampler(r.links, r.view.show)
 	defer func() {
-		r.sampler.close()
-		r.report.Samples, r.report.Events = r.sampler.samples, r.sampler.events
+		r.sampler.Close()
+		r.report.Timeline = r.sampler.Timeline()
 		var cpu time.Duration
 		for _, l := range r.links {
 			cpu += l.CPU()
 		}
-		r.report.EmulatorCPU = float64(cpu) / float64(time.Since(r.sampler.start))
+		r.report.EmulatorCPU = float64(cpu) / float64(r.sampler.Elapsed())
 	}()
 	for _, step := range []func(context.Context) error{r.checkEmulator, r.startServer, r.checkSingle, r.checkBoth} {
 		if err := step(ctx); err != nil {
@@ -144,24 +143,24 @@ func (r *runner) conclude() error {
 // of what is made again stay in the report, as void.
 func (r *runner) measured(ctx context.Context, part func(context.Context) error) error {
 	for {
-		began, checks, first := time.Now(), len(r.report.Checks), r.sampler.count()
+		began, checks, first := time.Now(), len(r.report.Checks), r.sampler.Count()
 		if err := part(ctx); err != nil {
 			return err
 		}
-		took, late := time.Since(began), r.sampler.lateness(first)
+		took, late := time.Since(began), r.sampler.Lateness(first)
 		if late <= milliseconds(MaxLateness) || took > r.repeats {
 			return nil
 		}
 		r.repeats -= took
-		r.sampler.void(first)
+		r.sampler.Void(first)
 		r.report.Checks = r.report.Checks[:checks]
 		r.announce("emulator %.0f ms late: measured again", late)
 	}
 }
 
 // announce records an event and shows it.
-func (r *runner) announce(what string, args ...any) Event {
-	e := r.sampler.event(fmt.Sprintf(what, args...))
+func (r *runner) announce(what string, args ...any) lab.Event {
+	e := r.sampler.Event(fmt.Sprintf(what, args...))
 	r.view.say("    %5.1f s   %s", e.Time, e.What)
 	return e
 }
@@ -209,12 +208,4 @@ func stopClient(p *lab.Process) error {
 		err = fmt.Errorf("mqvpn-client exited with code %d; its output:\n%s", code, p.Output())
 	}
 	return err
-}
-
-func kernel() string {
-	var u unix.Utsname
-	if unix.Uname(&u) != nil {
-		return ""
-	}
-	return unix.ByteSliceToString(u.Release[:])
 }

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/mqvpn/mqvpn/internal/lab"
 )
 
 // MaxLateness is how late the emulator may be: beyond it the machine was too busy
@@ -26,8 +28,7 @@ type Report struct {
 	CPUs    int       `json:"cpus"`
 	Links   []Link    `json:"links"`
 	Checks  []Check   `json:"checks"`
-	Events  []Event   `json:"events"`
-	Samples []Sample  `json:"samples"`
+	lab.Timeline
 	// Lateness is the worst of the emulator in any sample that is not void; when it
 	// is above MaxLateness the run is void.
 	Lateness    float64 `json:"lateness_ms"`
@@ -55,62 +56,17 @@ type Check struct {
 	Passed bool    `json:"passed"`
 }
 
-// Event is something that was done to the links.
-type Event struct {
-	Time float64 `json:"t"` // seconds since the start
-	What string  `json:"what"`
-}
-
-// Sample is what happened in a tenth of a second.
-type Sample struct {
-	Time    float64      `json:"t"` // of its end, seconds since the start
-	Phase   string       `json:"phase"`
-	Void    bool         `json:"void,omitempty"` // the phase was measured again
-	Links   []LinkSample `json:"links"`
-	Goodput float64      `json:"goodput_mbps"` // of the TCP traffic, at its receiver
-	Probe   *ProbeSample `json:"probe,omitempty"`
-}
-
-// LinkSample is one link's part of a Sample. The rates are of IP packets that
-// arrived.
-type LinkSample struct {
-	Up       float64 `json:"up_mbps"`
-	Down     float64 `json:"down_mbps"`
-	Lateness float64 `json:"lateness_ms"`
-}
-
-// ProbeSample is the probe's part of a Sample. A gap that goes on counts with the
-// length that it has at the end of the sample.
-type ProbeSample struct {
-	UpGap     float64 `json:"up_gap_ms"`
-	DownGap   float64 `json:"down_gap_ms"`
-	UpDelay   float64 `json:"up_delay_ms"`   // mean, one way
-	DownDelay float64 `json:"down_delay_ms"` // mean, one way
-}
-
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // conclude adds the check of the emulator's lateness, and derives the verdict.
 func (r *Report) conclude() {
-	r.Lateness = worstLateness(r.Samples)
+	r.Lateness = r.WorstLateness()
 	r.Void = r.Lateness > milliseconds(MaxLateness)
 	r.Checks = append(r.Checks, Check{
 		ID: "lateness", What: "link emulator: latest delivery of a packet, after its time", Value: r.Lateness, Unit: "ms",
 		Want: fmt.Sprintf("at most %.0f", milliseconds(MaxLateness)), Passed: !r.Void,
 	})
 	r.Passed = len(r.Checks) > 1 && !slices.ContainsFunc(r.Checks, func(c Check) bool { return !c.Passed })
-}
-
-// worstLateness is that of the emulator in all samples that are not void, in ms.
-func worstLateness(samples []Sample) (worst float64) {
-	for _, s := range samples {
-		for _, l := range s.Links {
-			if !s.Void {
-				worst = max(worst, l.Lateness)
-			}
-		}
-	}
-	return worst
 }
 
 // writeJSON writes the report to a file.

@@ -14,20 +14,22 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mqvpn/mqvpn/internal/lab"
 )
 
 // testReport is a run of ten seconds with a failure of link A in its middle.
 func testReport() *Report {
 	r := &Report{
-		Links:  []Link{{Name: "A", Rate: 50}, {Name: "B", Rate: 50}},
-		Events: []Event{{4, "A cut"}, {7, "A repaired"}},
-		Checks: []Check{{ID: "one", What: "a thing", Value: 1, Unit: "Mbit/s", Want: "at least 1", Passed: true}},
+		Links:    []Link{{Name: "A", Rate: 50}, {Name: "B", Rate: 50}},
+		Timeline: lab.Timeline{Events: []lab.Event{{Time: 4, What: "A cut"}, {Time: 7, What: "A repaired"}}},
+		Checks:   []Check{{ID: "one", What: "a thing", Value: 1, Unit: "Mbit/s", Want: "at least 1", Passed: true}},
 	}
 	for i := range 100 {
-		s := Sample{Time: float64(i) / 10, Phase: "first", Links: []LinkSample{{Down: 48, Lateness: 1}, {Down: 47, Lateness: 3}}, Goodput: 90}
+		s := lab.Sample{Time: float64(i) / 10, Phase: "first", Links: []lab.LinkSample{{Down: 48, Lateness: 1}, {Down: 47, Lateness: 3}}, Goodput: 90}
 		if i >= 40 {
 			s.Phase = "second"
-			s.Probe = &ProbeSample{UpGap: 6, DownGap: 7, UpDelay: 20, DownDelay: 30}
+			s.Probe = &lab.ProbeSample{UpGap: 6, DownGap: 7, UpDelay: 20, DownDelay: 30}
 		}
 		r.Samples = append(r.Samples, s)
 	}
@@ -127,11 +129,11 @@ func TestPlots(t *testing.T) {
 }
 
 func TestLongestGaps(t *testing.T) {
-	samples := []Sample{
-		{Time: 1, Probe: &ProbeSample{UpGap: 900, DownGap: 900}}, // before the cut
-		{Time: 3, Probe: &ProbeSample{UpGap: 5, DownGap: 70}},
+	samples := []lab.Sample{
+		{Time: 1, Probe: &lab.ProbeSample{UpGap: 900, DownGap: 900}}, // before the cut
+		{Time: 3, Probe: &lab.ProbeSample{UpGap: 5, DownGap: 70}},
 		{Time: 4},
-		{Time: 5, Probe: &ProbeSample{UpGap: 60, DownGap: 8}},
+		{Time: 5, Probe: &lab.ProbeSample{UpGap: 60, DownGap: 8}},
 	}
 	if up, down := longestGaps(samples, 2); up != 60 || down != 70 {
 		t.Errorf("up %v, down %v, want 60 and 70", up, down)

@@ -9,6 +9,8 @@ import (
 	"io"
 	"strings"
 	"sync"
+
+	"github.com/mqvpn/mqvpn/internal/lab"
 )
 
 // view shows the run while it goes on: on a terminal one line that changes,
@@ -19,8 +21,8 @@ type view struct {
 	links    []Link
 
 	mu      sync.Mutex
-	recent  []Sample // since the latest line
-	partial bool     // the cursor stands behind a line that is to be replaced
+	recent  []lab.Sample // since the latest line
+	partial bool         // the cursor stands behind a line that is to be replaced
 }
 
 const (
@@ -43,7 +45,7 @@ func (v *view) say(format string, args ...any) {
 }
 
 // show takes a sample, and presents those of the latest half or whole second.
-func (v *view) show(s Sample) {
+func (v *view) show(s lab.Sample) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.recent = append(v.recent, s)
