@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -39,9 +40,28 @@ func (h *Host) AddAddr(iface string, addr netip.Prefix) error {
 		if err := addAddr(link, addr); err != nil {
 			return fmt.Errorf("%s: address %s on %s: %w", h.name, addr, iface, err)
 		}
-		return nil
+		return awaitLocalRoute(addr.Addr())
 	})
 }
+
+// awaitLocalRoute waits until packets to an address of this host reach it: the kernel
+// makes the route of an IPv6 address a moment after the address.
+func awaitLocalRoute(addr netip.Addr) error {
+	for deadline := time.Now().Add(localRouteTime); addr.Is6(); time.Sleep(time.Millisecond) {
+		want := &netlink.Route{Table: unix.RT_TABLE_LOCAL, Dst: ipNet(netip.PrefixFrom(addr, 128))}
+		routes, err := netlink.RouteListFiltered(netlink.FAMILY_V6, want, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_DST)
+		if err != nil || len(routes) > 0 {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("no local route to %s within %v", addr, localRouteTime)
+		}
+	}
+	return nil
+}
+
+// localRouteTime is far more than a busy kernel needs.
+const localRouteTime = 10 * time.Second
 
 // DelAddr takes an address from an interface.
 func (h *Host) DelAddr(iface string, addr netip.Prefix) error {
