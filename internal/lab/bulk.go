@@ -8,14 +8,18 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Way is the direction of traffic as the client sees it.
@@ -133,6 +137,8 @@ type Bulk struct {
 	size     int64 // of each flow; 0: without end
 	received atomic.Int64
 	conns    []net.Conn
+	senders  []net.Conn
+	arrivals []arrivals // of each flow
 	run      sync.WaitGroup
 	done     chan struct{} // closed when all flows have ended
 
@@ -140,21 +146,53 @@ type Bulk struct {
 	errs []error
 }
 
+// arrivals watches for how long nothing arrives of a flow.
+type arrivals struct {
+	mu    sync.Mutex
+	last  time.Time
+	stall time.Duration // longest since it was last taken
+}
+
+func (a *arrivals) arrived() {
+	now := time.Now()
+	a.mu.Lock()
+	a.stall, a.last = max(a.stall, now.Sub(a.last)), now
+	a.mu.Unlock()
+}
+
+// TakeStall returns the longest time, since the last call, in which nothing arrived of
+// some flow. One that goes on counts with its length so far, now and in the next call.
+func (b *Bulk) TakeStall() (longest time.Duration) {
+	for i := range b.arrivals {
+		a := &b.arrivals[i]
+		a.mu.Lock()
+		longest = max(longest, a.stall, time.Since(a.last))
+		a.stall = 0
+		a.mu.Unlock()
+	}
+	return longest
+}
+
 // bulkChunk is what a flow reads and writes at once.
 const bulkChunk = 64 << 10
 
 // Flood starts flows that send as fast as they can until Close.
 func (p *Peer) Flood(ctx context.Context, from *Host, way Way, flows int) (*Bulk, error) {
-	return p.bulk(ctx, from, way, flows, 0)
+	return p.bulk(ctx, from, way, flows, 0, innerCongestionControl)
+}
+
+// FloodUsing is Flood with a TCP congestion control of the kernel, such as "bbr".
+func (p *Peer) FloodUsing(ctx context.Context, from *Host, way Way, flows int, congestionControl string) (*Bulk, error) {
+	return p.bulk(ctx, from, way, flows, 0, congestionControl)
 }
 
 // Transfer starts a transfer of size bytes in total over a number of flows. The
 // bytes are random; each flow's SHA-256 is compared at its end.
 func (p *Peer) Transfer(ctx context.Context, from *Host, way Way, flows int, size int64) (*Bulk, error) {
-	return p.bulk(ctx, from, way, flows, max(1, size/int64(flows)))
+	return p.bulk(ctx, from, way, flows, max(1, size/int64(flows)), innerCongestionControl)
 }
 
-func (p *Peer) bulk(ctx context.Context, from *Host, way Way, flows int, size int64) (*Bulk, error) {
+func (p *Peer) bulk(ctx context.Context, from *Host, way Way, flows int, size int64, congestionControl string) (*Bulk, error) {
 	b := &Bulk{way: way, size: size, done: make(chan struct{})}
 	type pair struct{ sender, receiver net.Conn }
 	var pairs []pair
@@ -165,15 +203,24 @@ func (p *Peer) bulk(ctx context.Context, from *Host, way Way, flows int, size in
 			return nil, err
 		}
 		b.conns = append(b.conns, client, server)
+		if congestionControl != innerCongestionControl {
+			if err := errors.Join(useCongestionControl(client, congestionControl), useCongestionControl(server, congestionControl)); err != nil {
+				b.closeConns()
+				return nil, err
+			}
+		}
 		if way == Down {
 			client, server = server, client
 		}
 		pairs = append(pairs, pair{client, server})
 	}
-	for _, c := range pairs {
+	b.arrivals = make([]arrivals, len(pairs))
+	for i, c := range pairs {
 		sum := make(chan [sha256.Size]byte, 1)
+		b.senders = append(b.senders, c.sender)
+		b.arrivals[i].last = time.Now()
 		b.run.Go(func() { b.send(c.sender, sum) })
-		b.run.Go(func() { b.receive(c.receiver, sum) })
+		b.run.Go(func() { b.receive(c.receiver, &b.arrivals[i], sum) })
 	}
 	go func() {
 		b.run.Wait()
@@ -206,13 +253,14 @@ func (b *Bulk) send(c net.Conn, sum chan<- [sha256.Size]byte) {
 }
 
 // receive is the receiver of one flow.
-func (b *Bulk) receive(c net.Conn, sum <-chan [sha256.Size]byte) {
+func (b *Bulk) receive(c net.Conn, a *arrivals, sum <-chan [sha256.Size]byte) {
 	hash := sha256.New()
 	chunk := make([]byte, 4*bulkChunk)
 	var received int64
 	for {
 		n, err := c.Read(chunk)
 		b.received.Add(int64(n))
+		a.arrived()
 		received += int64(n)
 		if b.size > 0 {
 			hash.Write(chunk[:n])
@@ -255,6 +303,33 @@ func Received(bulks ...*Bulk) func() int64 {
 
 // Size is the number of bytes of the whole transfer, 0 for a flood.
 func (b *Bulk) Size() int64 { return b.size * int64(len(b.conns)/2) }
+
+// Congestion is what the senders of flows know of it.
+type Congestion struct {
+	Retransmitted uint64 // segments
+	Marked        uint64 // segments that arrived with CE
+}
+
+// Congestion adds up what the kernel has counted for all flows so far.
+func (b *Bulk) Congestion() (c Congestion, err error) {
+	for _, s := range b.senders {
+		raw, err := s.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			return c, err
+		}
+		var info *unix.TCPInfo
+		var errno error
+		if err := raw.Control(func(fd uintptr) { info, errno = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); err != nil {
+			return c, err
+		}
+		if errno != nil {
+			return c, os.NewSyscallError("TCP_INFO", errno)
+		}
+		c.Retransmitted += uint64(info.Total_retrans)
+		c.Marked += uint64(info.Delivered_ce)
+	}
+	return c, nil
+}
 
 // Done is closed when all flows have ended.
 func (b *Bulk) Done() <-chan struct{} { return b.done }

@@ -136,6 +136,56 @@ func TestSilentLink(t *testing.T) {
 	}
 }
 
+func TestLinkSilentOneWay(t *testing.T) {
+	a, link, peer := twoHosts(t, Symmetric("l", 50e6, time.Millisecond, 50*time.Millisecond))
+	probe, err := peer.StartProbe(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Close()
+	link.SetSilentOneWay(AtoB, true)
+	const silence = 300 * time.Millisecond
+	time.Sleep(silence)
+	if s := probe.Take(Up); s.Gap < silence-50*time.Millisecond {
+		t.Errorf("up: longest gap %v in a silence of %v", s.Gap, silence)
+	}
+	for probe.Take(Down).Received == 0 { // for ever, if down is silent too
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// TestStall: a flow knows for how long nothing arrived, and that it sent again.
+func TestStall(t *testing.T) {
+	a, link, peer := twoHosts(t, Symmetric("l", 50e6, time.Millisecond, 50*time.Millisecond))
+	b, err := peer.FloodUsing(t.Context(), a, Up, 2, "reno")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	time.Sleep(100 * time.Millisecond)
+	b.TakeStall()
+	link.SetSilent(true)
+	const silence = 300 * time.Millisecond
+	time.Sleep(silence)
+	if stall := b.TakeStall(); stall < silence-100*time.Millisecond { // the queue empties first
+		t.Errorf("longest stall %v in a silence of %v", stall, silence)
+	}
+	link.SetSilent(false)
+	for {
+		c, err := b.Congestion()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Retransmitted > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if _, err := peer.FloodUsing(t.Context(), a, Up, 1, "none-such"); err == nil {
+		t.Error("an unknown congestion control was accepted")
+	}
+}
+
 func TestLinkDownIsTold(t *testing.T) {
 	a, link, _ := twoHosts(t, Symmetric("l", 50e6, time.Millisecond, 50*time.Millisecond))
 	ping := func() int {

@@ -6,14 +6,15 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// innerCongestionControl is what the lab's own TCP connections use, whatever
-// the machine's default is, so that figures of different machines compare.
+// innerCongestionControl is what the lab's own TCP connections use unless told
+// otherwise, whatever the machine's default is, so that figures of different machines compare.
 const innerCongestionControl = "cubic"
 
 // Dial connects from the host. The address must be numeric: there is no
@@ -63,4 +64,22 @@ func setCongestionControl(network, _ string, c syscall.RawConn) error {
 		return err
 	}
 	return errno
+}
+
+// useCongestionControl changes the congestion control of a TCP connection.
+func useCongestionControl(c net.Conn, name string) error {
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var errno error
+	if err := raw.Control(func(fd uintptr) {
+		errno = unix.SetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION, name)
+	}); err != nil {
+		return err
+	}
+	if errno != nil {
+		return fmt.Errorf("TCP congestion control %s: %w", name, errno)
+	}
+	return nil
 }

@@ -27,6 +27,10 @@ type LinkConfig struct {
 	// never delivered before an earlier one unless Reorder is set.
 	Jitter  time.Duration
 	Reorder bool
+	// NormalJitter is the standard deviation of a further, normally distributed delay
+	// with mean 0, under the same condition. Where the sum of all delays would be
+	// negative there is none.
+	NormalJitter time.Duration
 	// QueueBytes bounds what waits for transmission, the packet in transmission
 	// included; 0: unbounded. A packet that finds the queue empty always fits.
 	QueueBytes int
@@ -186,6 +190,9 @@ func (l *Link) admit(now time.Duration, size int) (time.Duration, DropReason) {
 	at := sent + cfg.Delay
 	if cfg.Jitter > 0 {
 		at += time.Duration(l.rng.Int64N(int64(cfg.Jitter)))
+	}
+	if cfg.NormalJitter > 0 {
+		at = max(sent, at+time.Duration(l.rng.NormFloat64()*float64(cfg.NormalJitter)))
 	}
 	at = nextOnGrid(at, l.offset)
 	if !cfg.Reorder {

@@ -91,6 +91,32 @@ func TestLinkQueue(t *testing.T) {
 	}
 }
 
+func TestLinkNormalJitter(t *testing.T) {
+	const n, delay, deviation = 100_000, 20 * ms, 5 * ms
+	cfg := LinkConfig{Delay: delay, NormalJitter: deviation, Reorder: true, Seed: 5}
+	var sum, squares, within float64
+	for i, at := range offer(NewLink(cfg), 0, ms, n, 100) {
+		d := float64(at - time.Duration(i)*ms - delay)
+		sum, squares = sum+d, squares+d*d
+		if math.Abs(d) <= float64(deviation) {
+			within++
+		}
+	}
+	mean, sd := sum/n, math.Sqrt(squares/n)
+	if math.Abs(mean) > float64(deviation)/50 || math.Abs(sd/float64(deviation)-1) > 0.02 || math.Abs(within/n-0.683) > 0.01 {
+		t.Errorf("mean %.0f ns, deviation %.0f ns, %.3f within one", mean, sd, within/n)
+	}
+	// In order, and never before it was sent, where the jitter is larger than the delay.
+	cfg = LinkConfig{Delay: ms, NormalJitter: deviation, Seed: 5}
+	last := time.Duration(0)
+	for i, at := range offer(NewLink(cfg), 0, ms, 1000, 100) {
+		if at < last || at < time.Duration(i)*ms {
+			t.Fatalf("packet %d, sent at %v, arrives at %v, after %v", i, time.Duration(i)*ms, at, last)
+		}
+		last = at
+	}
+}
+
 func TestLinkLoss(t *testing.T) {
 	const n = 200_000
 	for _, c := range []struct{ loss, burst float64 }{
