@@ -21,6 +21,7 @@ import (
 
 	"github.com/mqvpn/mqvpn/internal/lab"
 	"github.com/mqvpn/mqvpn/internal/lab/bench"
+	"github.com/mqvpn/mqvpn/internal/lab/flood"
 )
 
 // Exit codes.
@@ -40,12 +41,15 @@ Usage:
   mqvpn-lab demo   [--out DIR] [--bin DIR]
   mqvpn-lab bench  [--out DIR] [--bin DIR] [--rows PATTERNS] [--seconds N] [--rounds N]
                    [--null] [--vs DIR] [--without OFFLOADS] [--cpuprofile]
+  mqvpn-lab flood  [--out DIR] [--bin DIR] [--kinds KINDS] [--rates N,...] [--seconds N] [--rounds N]
 
 Commands:
   demo    two emulated internet links, mqvpn over them, real traffic, and a link that
           fails: a live view, a summary, a plot. Takes about a minute.
   bench   how fast the tunnel is on an ideal cable, and what it costs, beside what it is
           compared with: a table, bench.json, a plot
+  flood   what the tunnel keeps of its speed while somebody floods the server, beside the
+          same flood to a port that discards: a table, flood.json
 
 Flags:
 %s
@@ -65,6 +69,8 @@ Examples:
   mqvpn-lab bench --bin new --vs old --rounds 5 --rows 'tcp-*,udp-1100-*'
   mqvpn-lab bench --rows tcp-1-up --seconds 20 --cpuprofile
   mqvpn-lab bench --without gso --without gro --without tun --without gso,gro,tun
+  mqvpn-lab flood --rounds 5
+  mqvpn-lab flood --kinds forged --rates 20000,50000,100000
 `
 
 // options are the flags of all commands.
@@ -80,6 +86,10 @@ type options struct {
 	vs         string
 	without    []string
 	cpuProfile bool
+
+	// Of flood:
+	kinds []string
+	rates []int
 }
 
 func main() {
@@ -98,15 +108,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := pflag.NewFlagSet("mqvpn-lab", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.Usage = func() {}
-	fs.StringVar(&o.out, "out", "", "directory for the outputs (default ./mqvpn-demo, or ./mqvpn-bench)")
+	fs.StringVar(&o.out, "out", "", "directory for the outputs (default ./mqvpn-demo, ./mqvpn-bench or ./mqvpn-flood)")
 	fs.StringVar(&o.bin, "bin", "", "directory with mqvpn-server and mqvpn-client (default: built from the source tree)")
-	fs.IntVar(&o.seconds, "seconds", 3, "bench: length of each measurement")
-	fs.IntVar(&o.rounds, "rounds", 1, "bench: how often each row is measured; the table has the medians")
+	fs.IntVar(&o.seconds, "seconds", 3, "bench, flood: length of each measurement")
+	fs.IntVar(&o.rounds, "rounds", 1, "bench, flood: how often each row is measured; the table has the medians")
 	fs.StringSliceVar(&o.rows, "rows", nil, "bench: rows to measure, `PATTERNS` separated by commas; * stands for anything")
 	fs.BoolVar(&o.null, "null", false, "bench: compare with the null tunnel, which does only what every tunnel must")
 	fs.StringVar(&o.vs, "vs", "", "bench: compare with the mqvpn-server and mqvpn-client in `DIR`")
 	fs.StringArrayVar(&o.without, "without", nil, "bench: compare with mqvpn without some of gso, gro and tun, `OFFLOADS` separated by commas; may be repeated")
 	fs.BoolVar(&o.cpuProfile, "cpuprofile", false, "bench: write CPU profiles of both ends, of all rows of a round")
+	fs.StringSliceVar(&o.kinds, "kinds", nil, "flood: `KINDS` of datagrams, separated by commas: "+strings.Join(flood.Kinds(), ", ")+" (default all)")
+	fs.IntSliceVar(&o.rates, "rates", []int{20000}, "flood: datagrams per second, several separated by commas")
 	help := fs.BoolP("help", "h", false, "print this")
 	if err := fs.Parse(args); err != nil {
 		fmt.Fprintf(stderr, "mqvpn-lab: %v; \"mqvpn-lab --help\" lists all\n", err)
@@ -127,14 +139,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "mqvpn-lab: --rounds %d: want 1 to 1000\n", o.rounds)
 		return exitUsage
 	}
-	if err := bench.CheckRows(o.rows); err != nil {
-		fmt.Fprintf(stderr, "mqvpn-lab: %v\n", err)
-		return exitUsage
+	for _, err := range []error{bench.CheckRows(o.rows), flood.Check(o.kinds, o.rates)} {
+		if err != nil {
+			fmt.Fprintf(stderr, "mqvpn-lab: %v\n", err)
+			return exitUsage
+		}
 	}
-	commands := map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){"demo": runDemo, "bench": runBench}
+	commands := map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){"demo": runDemo, "bench": runBench, "flood": runFlood}
 	f := commands[command]
 	if f == nil {
-		fmt.Fprintf(stderr, "mqvpn-lab: want a command: demo, bench or help, not %q\n", command)
+		fmt.Fprintf(stderr, "mqvpn-lab: want a command: demo, bench, flood or help, not %q\n", command)
 		return exitUsage
 	}
 	if o.out == "" {

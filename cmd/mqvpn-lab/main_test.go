@@ -20,13 +20,15 @@ func TestCommandLine(t *testing.T) {
 		code int
 		says string
 	}{
-		{"", exitUsage, "demo, bench or help"},
+		{"", exitUsage, "demo, bench, flood or help"},
 		{"dmo", exitUsage, `"dmo"`},
 		{"demo bench", exitUsage, `"bench"`},
 		{"demo --ot x", exitUsage, "--ot"},
 		{"bench --seconds 0", exitUsage, "1 to 600"},
 		{"bench --rounds 0", exitUsage, "1 to 1000"},
 		{"bench --rows tcp-1-up,none", exitUsage, `"none"`},
+		{"flood --kinds forged,mixed", exitUsage, `"mixed"`},
+		{"flood --rates 0", exitUsage, "--rates 0"},
 		{"null-tunnel 10.0.0.1:1", exitFailed, "REMOTE"},
 		{"demo --bin /nonexistent --out " + t.TempDir(), exitFailed, "--bin DIR"},
 		{"help", exitPassed, "Exit codes"},
