@@ -76,6 +76,10 @@ type Config struct {
 	// use 0-RTT before their handshake is complete.
 	AllowEarlyData bool
 
+	// RequireToken has a server ask each client without a valid token to come back with that
+	// of a Retry packet. Otherwise it does so while many handshakes are under way.
+	RequireToken bool
+
 	// FixedQUICBit keeps the QUIC Bit of RFC 9287 at 1 in both directions, for a UDP port
 	// that is shared with other protocols (RFC 9443).
 	FixedQUICBit bool

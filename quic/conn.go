@@ -136,6 +136,7 @@ type Conn struct {
 	box            inbox
 	w              packetWriter
 	keyUpdateAfter uint64
+	keyUpdateDue   bool // the application asked for it
 	seal           sealScratch
 	open           sealScratch
 	frame          wire.Frame

@@ -178,7 +178,7 @@ func (e *Endpoint) startHandshake(es *endpointSocket, d []byte, h *wire.LongHead
 func (e *Endpoint) mayTry() (allowed, retry bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.limits.initials.allow(e.now()), e.handshakes >= retryAbove
+	return e.limits.initials.allow(e.now()), e.cfg.RequireToken || e.handshakes >= retryAbove
 }
 
 // mayRefuse says whether an attempt to connect may be refused now, or must be ignored.

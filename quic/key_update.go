@@ -118,12 +118,19 @@ func (c *Conn) peerUpdatedTooSoon(*pathState) bool {
 	return true
 }
 
+// UpdateKeys starts a key update as soon as RFC 9001 section 6 permits one and there is
+// something to be sent. The connection does so itself long before its keys wear out.
+func (c *Conn) UpdateKeys() {
+	c.mb.putCommand(func(instant) { c.keyUpdateDue = true })
+}
+
 // maybeUpdateKeys starts a key update when enough packets were sealed. // R9001-6.6-1
 func (c *Conn) maybeUpdateKeys(now instant) {
 	k := &c.appKeys
-	if k.sealed < c.keyUpdateAfter || !k.mayUpdate(now, c.confirmed, c.largestPTO()) {
+	if k.sealed < c.keyUpdateAfter && !c.keyUpdateDue || !k.mayUpdate(now, c.confirmed, c.largestPTO()) {
 		return
 	}
+	c.keyUpdateDue = false
 	k.update(c.paths)
 }
 

@@ -5,6 +5,8 @@ package quic
 import (
 	"testing"
 	"time"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
 // nextPhase moves the peer's keys to the next phase, for good.
@@ -224,5 +226,18 @@ func TestIntegrityLimit(t *testing.T) {
 		tc.wantAlive("at the limit")
 		tc.writePackets(bad())
 		tc.wantClose("beyond the limit", AEADLimitReached)
+	})
+}
+
+// TestUpdateKeys: the application asks for one update, and gets it once it is permitted.
+func TestUpdateKeys(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		client.UpdateKeys()
+		transfer(t, server, client, 1e6)
+		transfer(t, client, server, 1e5)
+		if c, s := client.Stats().KeyUpdates, server.Stats().KeyUpdates; c != 1 || s != 1 {
+			t.Errorf("%d key updates at the client, %d at the server", c, s)
+		}
 	})
 }

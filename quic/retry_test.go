@@ -100,6 +100,24 @@ func TestHandshakeFloodAsksForTokens(t *testing.T) {
 	})
 }
 
+// TestRequireToken: a server that wants tokens asks a client that has none, once.
+// R9000-8.1.2-1
+func TestRequireToken(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, {}}, func(client, server *Config) {
+		client.Sessions, server.RequireToken = NewSessionStore(1), true
+	}, func(n *testNet) {
+		for i, want := range []bool{true, false} {
+			client, server := n.connect(t)
+			if got := client.retrySCID != nil; got != want {
+				t.Errorf("connection %d: Retry %v", i, got)
+			}
+			transfer(t, client, server, 100e3)
+			client.CloseWithError(0, "")
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 // TestJunkInitial: what only looks like an Initial makes no connection.
 func TestJunkInitial(t *testing.T) {
 	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
