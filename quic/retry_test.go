@@ -101,7 +101,6 @@ func TestHandshakeFloodAsksForTokens(t *testing.T) {
 }
 
 // TestRequireToken: a server that wants tokens asks a client that has none, once.
-// R9000-8.1.2-1
 func TestRequireToken(t *testing.T) {
 	simulate(t, [2]quictest.LinkConfig{lan, {}}, func(client, server *Config) {
 		client.Sessions, server.RequireToken = NewSessionStore(1), true
