@@ -39,10 +39,11 @@ var allowed = map[string][]string{
 	"internal/lab":             {"quic/quictest"},
 	"internal/lab/bench":       {"internal/lab", "internal/lab/loadclients", "internal/lab/nulltunnel", "quic"},
 	"internal/lab/demo":        {"internal/lab"},
+	"internal/lab/flood":       {"internal/lab", "internal/lab/loadclients", "http3", "quic"},
 	"internal/lab/loadclients": {"masque", "http3", "quic", "quic/sched"},
 	"internal/lab/nulltunnel":  {"tun"},
 	"internal/e2e":             {"internal/lab"},
-	"cmd/mqvpn-lab":            {"internal/lab", "internal/lab/bench", "internal/lab/demo"},
+	"cmd/mqvpn-lab":            {"internal/lab", "internal/lab/bench", "internal/lab/demo", "internal/lab/flood"},
 }
 
 func TestImports(t *testing.T) {
