@@ -91,31 +91,37 @@ func (c *Conn) receiveClosing(m *rxMsg, d []byte) {
 	c.closing.due = c.closing.due || n&(n-1) == 0
 }
 
-// sendClosing sends CONNECTION_CLOSE on every path that may work, so that the peer
-// learns of it even if one of them has just died.
+// sendClosing sends CONNECTION_CLOSE, if it is due, and what a full socket has kept back.
 func (c *Conn) sendClosing(now instant) {
-	if c.closing.phase != closing || !c.closing.due {
-		c.closing.ended = c.closing.ended || c.closing.quit
-		return
+	if c.closing.phase == closing {
+		if c.closing.due {
+			c.closing.due = false
+			c.buildClosing(now)
+		}
+		for _, p := range c.paths {
+			c.flush(now, p)
+		}
 	}
-	c.closing.due = false
+	c.closing.ended = c.closing.ended || c.closing.quit
+}
+
+// buildClosing makes CONNECTION_CLOSE for every path that may work, so that the peer
+// learns of it even if one of them has just died.
+func (c *Conn) buildClosing(now instant) {
 	if !c.confirmed && len(c.paths) > 0 { // R9000-10.2.3-2 R9000-10.2.3-3
 		c.sendHandshakeDatagram(now, c.paths[0])
 	}
-	if c.complete && c.appKeys.write != nil {
-		for _, p := range c.paths {
-			c.closing.due = c.closing.due || p.sockBlocked
-			if p.phase >= pathAbandoning || p.ampAllowance() < minInitialSize || !c.beginPacket(p, minInitialSize) {
-				continue
-			}
-			c.appendClose(&c.w, appSpace)
-			c.endPacket(now, p, p.tuple, 0)
-		}
+	if !c.complete || c.appKeys.write == nil {
+		return
 	}
 	for _, p := range c.paths {
-		c.flush(now, p)
+		c.closing.due = c.closing.due || p.sockBlocked
+		if p.phase >= pathAbandoning || p.ampAllowance() < minInitialSize || !c.beginPacket(p, minInitialSize) {
+			continue
+		}
+		c.appendClose(&c.w, appSpace)
+		c.endPacket(now, p, p.tuple, 0)
 	}
-	c.closing.ended = c.closing.quit
 }
 
 // appendClose adds the CONNECTION_CLOSE frame for a packet of space sp.

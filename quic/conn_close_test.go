@@ -65,6 +65,18 @@ func TestCloseByApplication(t *testing.T) {
 	})
 }
 
+// TestCloseOnFullSocket: CONNECTION_CLOSE waits for the socket, and for nothing else.
+func TestCloseOnFullSocket(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		full := make(chan struct{})
+		tc.sockets[0].full = full
+		tc.conn.CloseWithError(7, "bye")
+		tc.wantNoDatagram("the socket is full")
+		close(full)
+		tc.wantFrame("the socket has room", frApplicationClose(7, "bye"))
+	})
+}
+
 // TestCloseByPeer: the draining state.
 func TestCloseByPeer(t *testing.T) {
 	for _, test := range []struct {
