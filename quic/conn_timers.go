@@ -51,7 +51,7 @@ func (c *Conn) advancePath(now instant, p *pathState) {
 	if p.mtu.started {
 		c.advanceMTU(now, p)
 	}
-	if c.confirmed {
+	if c.confirmed || p.phase == pathDead {
 		c.checkAlive(now, p)
 	}
 }
@@ -120,7 +120,7 @@ func (c *Conn) nextTimer(now instant) instant {
 		t = earliest(t, p.challengeTimeout())
 		t = earliest(t, p.mtu.timeout(2*p.loss.ptoDuration()))
 		t = earliest(t, p.mtu.raise)
-		if c.confirmed {
+		if c.confirmed || p.phase == pathDead {
 			t = earliest(t, c.aliveDeadline(p))
 		}
 	}

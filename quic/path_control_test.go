@@ -254,6 +254,25 @@ func TestThousandPaths(t *testing.T) {
 	})
 }
 
+// TestLinkUpBeforeConfirmation: the only path is probed again as soon as its link works,
+// even if the client does not know yet that the handshake is confirmed.
+func TestLinkUpBeforeConfirmation(t *testing.T) {
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.completeHandshake()
+		c := tc.core()
+		if c.confirmed {
+			t.Fatal("the handshake is confirmed")
+		}
+		c.LabelPath(0, "a")
+		c.LinkDown("a")
+		tc.ignore(tCrypto) // Finished is repeated
+		tc.skip()
+		tc.wantSilence("the link is down", time.Second)
+		c.LinkUp("a")
+		tc.wantFrame("the link is up", frPing())
+	})
+}
+
 // TestNothingOpenedWhileLinkDown: a path that cannot be opened eats no path ids while its
 // link is known to be down, and opens when the link is up.
 func TestNothingOpenedWhileLinkDown(t *testing.T) {
