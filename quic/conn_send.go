@@ -193,13 +193,13 @@ func (c *Conn) endPacketFrom(now instant, p *pathState, to tuple, flags sentFlag
 		c.appKeys.sentPhase = true
 	}
 	pkt := k.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
-	c.packetBuilt(now, p, appSpace, len(pkt), flags)
+	c.packetBuilt(now, p, to, appSpace, len(pkt), flags)
 	p.batch.commit(len(pkt), to, pn)
 	return len(pkt)
 }
 
-// packetBuilt accounts for the packet in c.w.
-func (c *Conn) packetBuilt(now instant, p *pathState, sp spaceID, size int, flags sentFlags) {
+// packetBuilt accounts for the packet in c.w, which goes to the addresses to.
+func (c *Conn) packetBuilt(now instant, p *pathState, to tuple, sp spaceID, size int, flags sentFlags) {
 	w := &c.w
 	if w.ackEliciting {
 		flags |= sentAckEliciting
@@ -212,7 +212,7 @@ func (c *Conn) packetBuilt(now instant, p *pathState, sp spaceID, size int, flag
 		flags |= packetInFlight
 	}
 	p.loss.packetSent(now, sp, sentPacket{size: uint16(size), flags: flags}, w.recs)
-	if !p.validated {
+	if !p.validated && to.remote == p.remote {
 		p.ampSent += size
 	}
 	p.stats.packetsSent++

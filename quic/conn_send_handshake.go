@@ -81,7 +81,7 @@ func (c *Conn) sendHandshakeDatagram(now instant, p *pathState) int {
 		wire.SetLength(pkt, lp.lenOff, len(pkt)-lp.hdrLen+pnLen+aeadTagLen)
 		out := lp.key.seal(&c.seal, pkt, lp.hdrLen, pnLen, 0, uint64(lp.space.next))
 		c.w.recs, c.w.ackEliciting, c.w.inFlight = lp.w.recs, lp.w.ackEliciting, lp.w.inFlight
-		c.packetBuilt(now, p, lp.sp, len(out), 0)
+		c.packetBuilt(now, p, p.tuple, lp.sp, len(out), 0)
 		handshakeSent = handshakeSent || lp.sp == handshakeSpace
 	}
 	p.batch.commit(size, p.tuple, noPacket)

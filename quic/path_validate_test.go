@@ -192,6 +192,20 @@ func TestPeerMoves(t *testing.T) {
 		}
 		tc.wantAlive("back at the old address")
 	})
+	withOption("in a small packet", func(t *testing.T, tc *testConn) {
+		// What goes to the old address does not count against the new one.
+		ping := &peerPacket{typ: packetOneRTT, frames: []testFrame{frPing()}}
+		tc.writeFrom(testMovedAddr, ping)
+		sent := 0
+		for p := tc.nextPacket(); p != nil; p = tc.nextPacket() {
+			if p.dgram.to == testMovedAddr {
+				sent += len(p.dgram.data)
+			}
+		}
+		if p := tc.core().paths[0]; p.ampSent != sent || sent > 3*len(tc.seal(ping)) { // R9000-8-1
+			t.Errorf("counted %d bytes to the new address, sent %d", p.ampSent, sent)
+		}
+	})
 	withOption("only its port", func(t *testing.T, tc *testConn) { // R9000-9.4-1
 		p := tc.core().paths[0]
 		tc.sendDatagrams(1)
