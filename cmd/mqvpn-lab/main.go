@@ -22,6 +22,7 @@ import (
 	"github.com/mqvpn/mqvpn/internal/lab"
 	"github.com/mqvpn/mqvpn/internal/lab/bench"
 	"github.com/mqvpn/mqvpn/internal/lab/flood"
+	"github.com/mqvpn/mqvpn/internal/lab/suite"
 )
 
 // Exit codes.
@@ -42,6 +43,7 @@ Usage:
   mqvpn-lab bench  [--out DIR] [--bin DIR] [--rows PATTERNS] [--seconds N] [--rounds N]
                    [--null] [--vs DIR] [--without OFFLOADS] [--cpuprofile]
   mqvpn-lab flood  [--out DIR] [--bin DIR] [--kinds KINDS] [--rates N,...] [--seconds N] [--rounds N]
+  mqvpn-lab suite  NAME [--out DIR] [--bin DIR] [--rounds N] [--only PATTERNS] | --list
 
 Commands:
   demo    two emulated internet links, mqvpn over them, real traffic, and a link that
@@ -50,6 +52,9 @@ Commands:
           compared with: a table, bench.json, a plot
   flood   what the tunnel keeps of its speed while somebody floods the server, beside the
           same flood to a port that discards: a table, flood.json
+  suite   what the tunnel makes of several emulated links, and what users notice when they
+          fail, beside the figures that are asked for: tables, JSON, a plot of each case.
+          Suites: %s; --list tells what is in them and how long they take
 
 Flags:
 %s
@@ -71,6 +76,8 @@ Examples:
   mqvpn-lab bench --without gso --without gro --without tun --without gso,gro,tun
   mqvpn-lab flood --rounds 5
   mqvpn-lab flood --kinds forged --rates 20000,50000,100000
+  mqvpn-lab suite latency
+  mqvpn-lab suite failover --rounds 3 --only 'silent-A-*,flap'
 `
 
 // options are the flags of all commands.
@@ -78,9 +85,15 @@ type options struct {
 	out string
 	bin string
 
+	rounds int // of bench, flood and suite
+
+	// Of suite:
+	suite string
+	only  []string
+	list  bool
+
 	// Of bench:
 	seconds    int
-	rounds     int
 	rows       []string
 	null       bool
 	vs         string
@@ -108,10 +121,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs := pflag.NewFlagSet("mqvpn-lab", pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.Usage = func() {}
-	fs.StringVar(&o.out, "out", "", "directory for the outputs (default ./mqvpn-demo, ./mqvpn-bench or ./mqvpn-flood)")
+	fs.StringVar(&o.out, "out", "", "directory for the outputs (default ./mqvpn-demo, ./mqvpn-bench and so on)")
 	fs.StringVar(&o.bin, "bin", "", "directory with mqvpn-server and mqvpn-client (default: built from the source tree)")
 	fs.IntVar(&o.seconds, "seconds", 3, "bench, flood: length of each measurement")
-	fs.IntVar(&o.rounds, "rounds", 1, "bench, flood: how often each row is measured; the table has the medians")
+	fs.IntVar(&o.rounds, "rounds", 0, "bench, flood, suite: how often everything is measured; the table has the medians (default: suite 5, others 1)")
+	fs.StringSliceVar(&o.only, "only", nil, "suite: cases to measure, `PATTERNS` separated by commas; * stands for anything")
+	fs.BoolVar(&o.list, "list", false, "suite: list the suites and their cases")
 	fs.StringSliceVar(&o.rows, "rows", nil, "bench: rows to measure, `PATTERNS` separated by commas; * stands for anything")
 	fs.BoolVar(&o.null, "null", false, "bench: compare with the null tunnel, which does only what every tunnel must")
 	fs.StringVar(&o.vs, "vs", "", "bench: compare with the mqvpn-server and mqvpn-client in `DIR`")
@@ -125,32 +140,19 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	command := fs.Arg(0)
-	switch {
-	case *help || command == "help":
-		fmt.Fprintf(stdout, usageText, fs.FlagUsages(), wrap(bench.RowIDs(), 88))
+	if *help || command == "help" {
+		fmt.Fprintf(stdout, usageText, strings.Join(suite.Names(), ", "), fs.FlagUsages(), wrap(bench.RowIDs(), 88))
 		return exitPassed
-	case fs.NArg() > 1:
-		fmt.Fprintf(stderr, "mqvpn-lab: %q: one command at a time; flags begin with --\n", fs.Arg(1))
-		return exitUsage
-	case o.seconds < 1 || o.seconds > 600:
-		fmt.Fprintf(stderr, "mqvpn-lab: --seconds %d: want 1 to 600\n", o.seconds)
-		return exitUsage
-	case o.rounds < 1 || o.rounds > 1000:
-		fmt.Fprintf(stderr, "mqvpn-lab: --rounds %d: want 1 to 1000\n", o.rounds)
+	}
+	if command == "suite" && o.list {
+		suite.List(stdout)
+		return exitPassed
+	}
+	if err := o.check(command, fs.Args(), fs.Changed("rounds")); err != nil {
+		fmt.Fprintf(stderr, "mqvpn-lab: %v\n", err)
 		return exitUsage
 	}
-	for _, err := range []error{bench.CheckRows(o.rows), flood.Check(o.kinds, o.rates)} {
-		if err != nil {
-			fmt.Fprintf(stderr, "mqvpn-lab: %v\n", err)
-			return exitUsage
-		}
-	}
-	commands := map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){"demo": runDemo, "bench": runBench, "flood": runFlood}
 	f := commands[command]
-	if f == nil {
-		fmt.Fprintf(stderr, "mqvpn-lab: want a command: demo, bench, flood or help, not %q\n", command)
-		return exitUsage
-	}
 	if o.out == "" {
 		o.out = "mqvpn-" + command
 	}
@@ -159,6 +161,39 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		code = report(ctx, stderr, err)
 	}
 	return code
+}
+
+// commands are all but help.
+var commands = map[string]func(context.Context, options, lab.Programs, io.Writer) (int, error){
+	"demo": runDemo, "bench": runBench, "flood": runFlood, "suite": runSuite,
+}
+
+// check completes the options of a command, and says what is wrong with them.
+func (o *options) check(command string, args []string, roundsGiven bool) error {
+	if !roundsGiven {
+		o.rounds = map[string]int{"suite": 5}[command]
+		o.rounds = max(o.rounds, 1)
+	}
+	most := 1
+	if command == "suite" {
+		most = 2
+	}
+	switch {
+	case len(args) > most:
+		return fmt.Errorf("%q: one command at a time; flags begin with --", args[most])
+	case o.seconds < 1 || o.seconds > 600:
+		return fmt.Errorf("--seconds %d: want 1 to 600", o.seconds)
+	case o.rounds < 1 || o.rounds > 1000:
+		return fmt.Errorf("--rounds %d: want 1 to 1000", o.rounds)
+	case commands[command] == nil:
+		return fmt.Errorf("want a command: demo, bench, flood, suite or help, not %q", command)
+	case command == "suite":
+		if len(args) == 2 {
+			o.suite = args[1]
+		}
+		return suite.Check(o.suite, o.only)
+	}
+	return errors.Join(bench.CheckRows(o.rows), flood.Check(o.kinds, o.rates))
 }
 
 // wrap makes indented lines of words.
@@ -179,6 +214,9 @@ func wrap(words []string, width int) string {
 // network, where the programs are that were built before.
 const builtVariable = "MQVPN_LAB_BIN"
 
+// commitVariable tells it the commit that they were built from: they do not know it.
+const commitVariable = "MQVPN_LAB_COMMIT"
+
 // enterAndRun builds the programs, obtains the rights that a lab needs, and runs f.
 func enterAndRun(ctx context.Context, o options, stdout io.Writer, f func(context.Context, options, lab.Programs, io.Writer) (int, error)) (int, error) {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
@@ -196,6 +234,13 @@ func enterAndRun(ctx context.Context, o options, stdout io.Writer, f func(contex
 		dir = filepath.Join(o.out, "bin")
 		fmt.Fprintln(stdout, "Building mqvpn-server and mqvpn-client ...")
 		programs, err = lab.BuildPrograms(ctx, dir)
+		if err == nil && o.suite != "" {
+			if e := lab.BuildQUICFlow(ctx, dir); e != nil {
+				fmt.Fprintf(stdout, "There will be no QUIC flows: %v\n", e)
+			}
+			programs, err = lab.ProgramsIn(dir)
+			os.Setenv(commitVariable, lab.SourceCommit(ctx))
+		}
 	}
 	if err != nil {
 		return 0, fmt.Errorf("%w; run this in the source tree, or give --bin DIR with both programs", err)

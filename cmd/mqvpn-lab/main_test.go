@@ -20,7 +20,7 @@ func TestCommandLine(t *testing.T) {
 		code int
 		says string
 	}{
-		{"", exitUsage, "demo, bench, flood or help"},
+		{"", exitUsage, "demo, bench, flood, suite or help"},
 		{"dmo", exitUsage, `"dmo"`},
 		{"demo bench", exitUsage, `"bench"`},
 		{"demo --ot x", exitUsage, "--ot"},
@@ -29,6 +29,11 @@ func TestCommandLine(t *testing.T) {
 		{"bench --rows tcp-1-up,none", exitUsage, `"none"`},
 		{"flood --kinds forged,mixed", exitUsage, `"mixed"`},
 		{"flood --rates 0", exitUsage, "--rates 0"},
+		{"suite", exitUsage, "aggregate, profiles"},
+		{"suite latency failover", exitUsage, `"failover"`},
+		{"suite latency --only none", exitUsage, `"none"`},
+		{"suite latency --rounds 0", exitUsage, "1 to 1000"},
+		{"suite --list", exitPassed, "silent-up-A-load-up"},
 		{"null-tunnel 10.0.0.1:1", exitFailed, "REMOTE"},
 		{"demo --bin /nonexistent --out " + t.TempDir(), exitFailed, "--bin DIR"},
 		{"help", exitPassed, "Exit codes"},

@@ -173,6 +173,19 @@ func (b *Bulk) TakeStall() (longest time.Duration) {
 	return longest
 }
 
+// OldestArrival is when the flow of which nothing has arrived for longest was heard last.
+func (b *Bulk) OldestArrival() (oldest time.Time) {
+	for i := range b.arrivals {
+		a := &b.arrivals[i]
+		a.mu.Lock()
+		if oldest.IsZero() || a.last.Before(oldest) {
+			oldest = a.last
+		}
+		a.mu.Unlock()
+	}
+	return oldest
+}
+
 // bulkChunk is what a flow reads and writes at once.
 const bulkChunk = 64 << 10
 

@@ -88,6 +88,9 @@ func (e *emulator) stop() {
 // removed; Go's own round to a millisecond.
 func (e *emulator) run() {
 	unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+	if first.Load() {
+		unix.Setpriority(unix.PRIO_PROCESS, 0, firstNice)
+	}
 	fds := []unix.PollFd{
 		{Fd: int32(e.lanes[0].from), Events: unix.POLLIN},
 		{Fd: int32(e.lanes[1].from), Events: unix.POLLIN},

@@ -261,6 +261,40 @@ func TestInternet(t *testing.T) {
 	}
 }
 
+func TestChangeAddress(t *testing.T) {
+	Require(t)
+	n, err := NewInternet(InternetConfig{Clients: [][]LinkConfig{{Symmetric("l", 0, time.Millisecond, 0)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	addrs := func() (s []string) {
+		lines, err := n.Clients[0].Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range lines {
+			if strings.HasPrefix(l, "address 10.") {
+				s = append(s, l)
+			}
+		}
+		return s
+	}
+	for _, want := range []string{"10.100.1.3/24", "10.100.1.2/24"} {
+		if err := n.ChangeAddress(0, 0); err != nil {
+			t.Fatal(err)
+		}
+		if got := addrs(); len(got) != 1 || got[0] != "address "+want+" on eth0" {
+			t.Errorf("addresses %q, want %s", got, want)
+		}
+		for _, dst := range []netip.Addr{ServerAddr4, ServerAddr6} {
+			if r, err := n.Clients[0].Ping(t.Context(), dst, 1, 84, time.Millisecond); err != nil || r.Received() != 1 {
+				t.Errorf("with %s: no answer from %s, %v", want, dst, err)
+			}
+		}
+	}
+}
+
 func TestSnapshotSeesEachKindOfChange(t *testing.T) {
 	Require(t)
 	a, b := newTestHost(t, "a"), newTestHost(t, "b")

@@ -43,6 +43,9 @@ func Symmetric(name string, rate int64, delay, queue time.Duration) LinkConfig {
 	return LinkConfig{Name: name, AtoB: c, BtoA: c}
 }
 
+// LinkModel is one direction of a link.
+type LinkModel = quictest.LinkConfig
+
 // Link is an emulated link between two hosts. Its methods may be called
 // concurrently.
 type Link struct {

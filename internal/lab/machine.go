@@ -5,8 +5,10 @@
 package lab
 
 import (
+	"context"
 	"debug/buildinfo"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 
@@ -41,6 +43,24 @@ func ThisMachine() Machine {
 		m.Memory = float64(s.Totalram) * float64(s.Unit) / 1e9
 	}
 	return m
+}
+
+// SourceCommit is the commit of the source tree that the process runs in, "+" if files
+// were changed since; "" where that cannot be told.
+func SourceCommit(ctx context.Context) string {
+	commit, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		return ""
+	}
+	changes, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no").Output()
+	if err != nil {
+		return ""
+	}
+	changed := ""
+	if len(changes) > 0 {
+		changed = "+"
+	}
+	return strings.TrimSpace(string(commit)) + changed
 }
 
 // BuildOf says what a program was built from, as far as it knows.

@@ -41,3 +41,24 @@ func yieldIfAsked() {
 		unix.SchedSetAttr(0, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_IDLE}, 0)
 	}
 }
+
+// first is set by EmulatorsFirst; firstNice is the highest priority that is not real-time.
+var first atomic.Bool
+
+const firstNice = -20
+
+// EmulatorsFirst gives the threads of emulators made from now on more of the processor
+// than anyone else gets, so that the programs need not yield. It takes root, and returns
+// false where that is refused.
+//
+// With 16 TCP flows through a tunnel over links of 300 and 80 Mbit/s on the two cores of a
+// virtual machine the worst lateness was 6 and 7 ms so (two runs, in which the tunnel
+// carried 311 and 349 Mbit/s), 5 to 29 ms with programs that yield (six; 205 to 338 Mbit/s,
+// because they starve for moments), and 12 to 31 ms with neither (six; 308 to 351 Mbit/s).
+func EmulatorsFirst() bool {
+	allowed := make(chan bool)
+	onOwnThread(func() { allowed <- unix.Setpriority(unix.PRIO_PROCESS, 0, firstNice) == nil })
+	ok := <-allowed
+	first.Store(ok)
+	return ok
+}

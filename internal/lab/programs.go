@@ -17,9 +17,10 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// Programs are the paths of the two programs.
+// Programs are the paths of the programs.
 type Programs struct {
 	Server, Client string
+	QUICFlow       string // "" where there is none
 }
 
 // BuildPrograms builds both programs from source into a directory.
@@ -64,7 +65,15 @@ func ProgramsIn(dir string) (Programs, error) {
 			return Programs{}, err
 		}
 	}
+	if path := filepath.Join(dir, quicFlowProgram); exists(path) {
+		p.QUICFlow = path
+	}
 	return p, nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // ServerConfig is where InitServer writes the configuration, in the host's own

@@ -129,6 +129,32 @@ func (n *Internet) AddLink(i int, cfg LinkConfig) error {
 	return defaultRoutes(client, iface, net4+"1", net6+"1", 100*(j+1))
 }
 
+// ChangeAddress gives client i another IPv4 address on its link j, as a DHCP server may:
+// the old one, and the routes over it, go away first. It must not be called twice at the
+// same time.
+func (n *Internet) ChangeAddress(i, j int) error {
+	l := n.Links[i][j]
+	a, b := &l.ends[0].port, &l.ends[1].port
+	was := a.Addrs[0]
+	is := netip.PrefixFrom(ClientAddr(i, j), was.Bits())
+	if is == was {
+		is = netip.PrefixFrom(was.Addr().Next(), was.Bits())
+	}
+	if err := a.Host.DelAddr(a.Interface, was); err != nil {
+		return err
+	}
+	if err := a.Host.AddAddr(a.Interface, is); err != nil {
+		return err
+	}
+	a.Addrs = append([]netip.Prefix{is}, a.Addrs[1:]...)
+	// The kernel has forgotten the neighbour with the address.
+	if err := errors.Join(a.learn(b.Addrs[:1], l.ends[1].mac), b.learn(a.Addrs[:1], l.ends[0].mac)); err != nil {
+		return err
+	}
+	gateway := ClientAddr(i, j).Prev()
+	return a.Host.AddRoute(Route{netip.MustParsePrefix("0.0.0.0/0"), gateway, a.Interface, 100 * (j + 1)})
+}
+
 // ClientAddr is the IPv4 address of client i on its link j.
 func ClientAddr(i, j int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, byte(100 + i), byte(j + 1), 2})

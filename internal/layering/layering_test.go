@@ -42,8 +42,9 @@ var allowed = map[string][]string{
 	"internal/lab/flood":       {"internal/lab", "internal/lab/loadclients", "http3", "quic"},
 	"internal/lab/loadclients": {"masque", "http3", "quic", "quic/sched"},
 	"internal/lab/nulltunnel":  {"tun"},
+	"internal/lab/suite":       {"internal/lab"},
 	"internal/e2e":             {"internal/lab"},
-	"cmd/mqvpn-lab":            {"internal/lab", "internal/lab/bench", "internal/lab/demo", "internal/lab/flood"},
+	"cmd/mqvpn-lab":            {"internal/lab", "internal/lab/bench", "internal/lab/demo", "internal/lab/flood", "internal/lab/suite"},
 }
 
 func TestImports(t *testing.T) {
