@@ -53,6 +53,7 @@ type Conn struct {
 	log      *slog.Logger
 
 	mb            mailbox
+	turns         runToken
 	handshakeDone chan struct{} // closed when the handshake is complete
 	earlyC        chan struct{} // client: closed when 0-RTT can be sent
 	confirmedC    chan struct{} // closed when it is confirmed
@@ -66,11 +67,14 @@ type Conn struct {
 	used0RTT      atomic.Bool
 	tlsState      atomic.Pointer[tls.ConnectionState]
 
-	// What follows is owned by the loop.
+	// What follows is owned by the holder of the token.
 	turnTime instant
+	timer    *time.Timer
+	armed    instant // when timer fires
 	rand     *mrand.Rand
 	handler  DatagramHandler
 	events   func(Event)
+	happened []Event // that events was not told yet
 	streams  streamsState
 	dgrams   dgramQueue
 
@@ -206,7 +210,7 @@ func newConn(e *Endpoint, cfg *Config, isClient bool) *Conn {
 		maxUni:       uint64(cfg.MaxIncomingUniStreams),
 		streamWindow: uint64(cfg.StreamReceiveWindow),
 		connWindow:   uint64(cfg.ConnReceiveWindow),
-		wake:         c.mb.signal,
+		wake:         c.notify,
 	})
 	return c
 }
@@ -266,7 +270,7 @@ var errClosed = net.ErrClosed
 // do runs f on the loop and waits for it. It returns false if the loop has ended.
 func (c *Conn) do(f func(now instant)) bool {
 	done := make(chan struct{})
-	if !c.mb.putCommand(func(now instant) { f(now); close(done) }) {
+	if !c.command(func(now instant) { f(now); close(done) }) {
 		return false
 	}
 	select {
@@ -287,23 +291,40 @@ func (c *Conn) OpenUniStream(ctx context.Context) (*Stream, error) { return c.st
 func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) { return c.streams.accept(ctx) }
 
 // SendDatagrams queues the payload of each buffer as one DATAGRAM frame. It takes
-// ownership of the buffers, not of the slice, never blocks, and wakes the loop
-// once; what exceeds the bounds of the queues is dropped and counted.
-func (c *Conn) SendDatagrams(bufs []*PacketBuf) { c.mb.putDatagrams(bufs) }
+// ownership of the buffers, not of the slice, and never blocks; what exceeds the
+// bounds of the queues is dropped and counted.
+func (c *Conn) SendDatagrams(bufs []*PacketBuf) {
+	switch taken := c.mb.putDatagrams(bufs); {
+	case taken == 0:
+	case taken <= maxTurnHere:
+		c.sendHere()
+	default:
+		c.notify()
+	}
+}
+
+// command has f run on the loop. It returns false if the loop has ended.
+func (c *Conn) command(f func(now instant)) bool {
+	if !c.mb.putCommand(f) {
+		return false
+	}
+	c.notify()
+	return true
+}
 
 // SetDatagramHandler sets the receiver of datagrams; until then they are dropped.
 func (c *Conn) SetDatagramHandler(h DatagramHandler) {
-	c.mb.putCommand(func(instant) { c.handler = h })
+	c.command(func(instant) { c.handler = h })
 }
 
 // SetEventHandler sets the receiver of events. f is called on the loop and must not block.
 func (c *Conn) SetEventHandler(f func(Event)) {
-	c.mb.putCommand(func(instant) { c.events = f })
+	c.command(func(instant) { c.events = f })
 }
 
 // SetKeepAlive changes the interval of PING frames on each path that is silent; 0: none.
 func (c *Conn) SetKeepAlive(every time.Duration) {
-	c.mb.putCommand(func(instant) { c.keepAlive = every })
+	c.command(func(instant) { c.keepAlive = every })
 }
 
 // MaxDatagramPayload is the largest payload in bytes that SendDatagrams should be
@@ -387,12 +408,12 @@ func (c *Conn) CloseWithError(code uint64, reason string) {
 
 // abort closes the connection with err.
 func (c *Conn) abort(err error) {
-	c.mb.putCommand(func(now instant) { c.startClose(now, err) })
+	c.command(func(now instant) { c.startClose(now, err) })
 }
 
 // shutdown closes the connection and ends its loop without waiting for the peer.
 func (c *Conn) shutdown(err error) {
-	c.mb.putCommand(func(now instant) {
+	c.command(func(now instant) {
 		c.startClose(now, err)
 		c.closing.quit = true
 	})
@@ -436,6 +457,14 @@ func (c *Conn) event(k EventKind, p *pathState) {
 		ev.Path, ev.Label, ev.Reason = p.id, p.label, p.why
 	}
 	if c.events != nil {
+		c.happened = append(c.happened, ev)
+	}
+}
+
+// tellEvents hands the events of a turn to the application.
+func (c *Conn) tellEvents() {
+	for _, ev := range c.happened {
 		c.events(ev)
 	}
+	c.happened = c.happened[:0]
 }

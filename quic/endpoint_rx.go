@@ -50,13 +50,19 @@ func (es *endpointSocket) readLoop() {
 		}
 		now := es.e.now()
 		touched = touched[:0]
+		size := 0
 		for i := range ms[:n] {
 			touched = es.e.deliver(es, &ms[i], now, touched)
+			size += ms[i].N
 		}
-		for i, c := range touched {
-			c.mb.signal()
-			touched[i] = nil
+		if len(touched) == 1 && n <= maxTurnHere && size <= maxTurnHere*defaultInterfaceMTU {
+			touched[0].receiveHere()
+		} else {
+			for _, c := range touched {
+				c.notify()
+			}
 		}
+		clear(touched)
 	}
 }
 
@@ -241,7 +247,7 @@ func (es *endpointSocket) notifyWritable(c *Conn) {
 		es.waiting, es.parked = nil, false
 		es.mu.Unlock()
 		for _, c := range conns {
-			c.mb.putCommand(func(instant) { c.socketWritable(es) })
+			c.command(func(instant) { c.socketWritable(es) })
 		}
 	}()
 }

@@ -53,8 +53,8 @@ type inbox struct {
 	cmds   []func(now instant)
 }
 
-// mailbox hands input to the loop of a connection in batches. Any goroutine may
-// append; the loop takes all at once.
+// mailbox hands input to the connection in batches. Any goroutine may append, and then
+// has a turn run; the turn takes all at once.
 type mailbox struct {
 	mu     sync.Mutex
 	in     inbox
@@ -75,7 +75,7 @@ func (m *mailbox) signal() {
 	}
 }
 
-// putReceived copies data, which the reader keeps. It does not wake the loop.
+// putReceived copies data, which the reader keeps.
 func (m *mailbox) putReceived(msg rxMsg) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -101,8 +101,8 @@ func (m *mailbox) putReceived(msg rxMsg) {
 	m.in.rx = append(m.in.rx, msg)
 }
 
-// putDatagrams takes ownership of bufs (not of the slice) and wakes the loop.
-func (m *mailbox) putDatagrams(bufs []*PacketBuf) {
+// putDatagrams takes ownership of bufs (not of the slice). It returns how many were queued.
+func (m *mailbox) putDatagrams(bufs []*PacketBuf) int {
 	m.mu.Lock()
 	room := max(0, maxMailboxDatagrams-len(m.in.dgrams))
 	if m.closed {
@@ -115,12 +115,10 @@ func (m *mailbox) putDatagrams(bufs []*PacketBuf) {
 	for _, b := range bufs[len(taken):] {
 		b.Release()
 	}
-	if len(taken) > 0 {
-		m.signal()
-	}
+	return len(taken)
 }
 
-// putCommand queues f to be run on the loop. It returns false if the loop has ended.
+// putCommand queues f for the next turn. It returns false if the loop has ended.
 func (m *mailbox) putCommand(f func(now instant)) bool {
 	m.mu.Lock()
 	if m.closed {
@@ -129,8 +127,15 @@ func (m *mailbox) putCommand(f func(now instant)) bool {
 	}
 	m.in.cmds = append(m.in.cmds, f)
 	m.mu.Unlock()
-	m.signal()
 	return true
+}
+
+// takeDatagrams takes only the datagrams, for empty.
+func (m *mailbox) takeDatagrams(empty []*PacketBuf) (dgrams []*PacketBuf) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	dgrams, m.in.dgrams = m.in.dgrams, empty
+	return dgrams
 }
 
 // take swaps the content of the mailbox into box, whose slices are reused.

@@ -14,25 +14,12 @@ func newMailbox(t *testing.T) *mailbox {
 	return m
 }
 
-// woken reports whether the loop was woken, once for any number of signals.
-func woken(m *mailbox) bool {
-	select {
-	case <-m.wake:
-		return true
-	default:
-		return false
-	}
-}
-
 func TestMailboxReceived(t *testing.T) {
 	m := newMailbox(t)
 	data := []byte("first")
 	m.putReceived(rxMsg{data: data, segSize: 5})
 	copy(data, "XXXXX") // the reader uses its buffer again
 	m.putReceived(rxMsg{data: []byte("second"), segSize: 6})
-	if woken(m) {
-		t.Error("woken before the reader has put its batch")
-	}
 	var box inbox
 	m.take(&box)
 	if len(box.rx) != 2 || string(box.rx[0].data) != "first" || string(box.rx[1].data) != "second" || len(box.chunks) != 1 {
@@ -70,15 +57,6 @@ func TestMailboxBounds(t *testing.T) {
 	m.putDatagrams([]*PacketBuf{datagram(1, 10)})
 	if m.sendDropped != 5 {
 		t.Error("dropped although the mailbox was emptied")
-	}
-}
-
-func TestMailboxWakesOnce(t *testing.T) {
-	m := newMailbox(t)
-	m.putDatagrams([]*PacketBuf{datagram(1, 10), datagram(1, 10)})
-	m.putCommand(func(instant) {})
-	if !woken(m) || woken(m) {
-		t.Error("woken never, or twice")
 	}
 }
 

@@ -27,6 +27,7 @@ var driverFiles = []string{
 	"conntable.go",       // shared between readers and connections
 	"endpoint.go",        // sockets, accepting, dialing
 	"endpoint_rx.go",     // the goroutine of a socket
+	"run_token.go",       // who may run a turn
 	"mailbox.go",         // hand-over from any goroutine to the loop
 	"packetbuf.go",       // pool
 	"grease.go",          // randomness

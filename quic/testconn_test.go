@@ -222,8 +222,7 @@ func (tc *testConn) addSocket(addr netip.AddrPort) *testSocket {
 // a timer that wakes the loop does not order what the test did before.
 func (tc *testConn) handOver() {
 	if tc.conn != nil {
-		tc.conn.mb.mu.Lock()
-		defer tc.conn.mb.mu.Unlock()
+		tc.conn.turns.state.Add(0)
 	}
 }
 

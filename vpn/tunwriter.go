@@ -5,7 +5,9 @@ package vpn
 import (
 	"errors"
 	"log/slog"
+	"math"
 	"os"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +25,16 @@ const (
 	// maxFreeBatches is kept for reuse; the rest is left to the garbage collector.
 	maxFreeBatches = 8
 )
+
+// maxWriteHere is the number of packets up to which the goroutine that brings them writes
+// them itself, which saves waking the writer. Where there are one or two processors, it
+// writes all that come while nobody else writes.
+var maxWriteHere = func() int {
+	if runtime.GOMAXPROCS(0) <= 2 {
+		return math.MaxInt
+	}
+	return 32
+}()
 
 // packetBatch holds packets back to back. It has one holder at a time.
 type packetBatch struct {
@@ -64,9 +76,8 @@ func (b *packetBatch) split(dst [][]byte) [][]byte {
 	return dst
 }
 
-// tunWriter writes packets of all sessions to the TUN device. The loops of the
-// connections hand over batches and never wait: when the device does not keep up,
-// batches are dropped and counted.
+// tunWriter writes packets of all sessions to the TUN device. The connections hand over
+// batches and never wait: when the device does not keep up, batches are dropped and counted.
 type tunWriter struct {
 	dev  tunDevice
 	log  *slog.Logger
@@ -76,6 +87,9 @@ type tunWriter struct {
 	queue  []*packetBatch
 	queued int // bytes in queue
 	free   []*packetBatch
+	// writing says that a goroutine uses dev and split, or that run has not begun.
+	writing bool
+	split   [][]byte
 
 	packets, bytes  atomic.Uint64 // taken by the device
 	dropped         atomic.Uint64 // packets that found the queue full
@@ -84,7 +98,7 @@ type tunWriter struct {
 }
 
 func newTUNWriter(dev tunDevice, log *slog.Logger) *tunWriter {
-	return &tunWriter{dev: dev, log: log, wake: make(chan struct{}, 1)}
+	return &tunWriter{dev: dev, log: log, wake: make(chan struct{}, 1), writing: true}
 }
 
 // empty returns a batch without packets.
@@ -99,14 +113,21 @@ func (w *tunWriter) empty() *packetBatch {
 	return &packetBatch{buf: make([]byte, 0, batchBytes), ends: make([]int, 0, 64)}
 }
 
-// put queues a batch and takes ownership of it. Its packets join those of the last
-// batch that waits, if that has room: many loops may hand over a few packets each.
+// put takes ownership of a batch and queues it; or writes it at once, if it is small and
+// nobody else is writing. Its packets join those of the last batch that waits, if that has
+// room: many loops may hand over a few packets each.
 func (w *tunWriter) put(b *packetBatch) {
 	w.mu.Lock()
 	n := len(w.queue)
-	full := w.queued+len(b.buf) > maxQueuedBytes
 	switch {
-	case full:
+	case !w.writing && n == 0 && len(b.ends) <= maxWriteHere:
+		w.writing = true
+		w.mu.Unlock()
+		open := w.write(b)
+		w.mu.Lock()
+		w.recycle(b)
+		w.writing = !open
+	case w.queued+len(b.buf) > maxQueuedBytes:
 		w.dropped.Add(uint64(len(b.ends)))
 		w.recycle(b)
 	case n > 0 && w.queue[n-1].join(b):
@@ -116,10 +137,14 @@ func (w *tunWriter) put(b *packetBatch) {
 		w.queued += len(b.buf)
 		w.queue = append(w.queue, b)
 	}
+	due := len(w.queue) > 0 && !w.writing // else whoever writes looks into the queue after that
 	w.mu.Unlock()
-	if full {
-		return
+	if due {
+		w.signal()
 	}
+}
+
+func (w *tunWriter) signal() {
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -143,8 +168,13 @@ func (w *tunWriter) recycle(b *packetBatch) {
 
 // run writes what is queued until done is closed or the device is.
 func (w *tunWriter) run(done <-chan struct{}) {
+	w.mu.Lock()
+	w.writing = false
+	if len(w.queue) > 0 {
+		w.signal()
+	}
+	w.mu.Unlock()
 	var work []*packetBatch
-	var packets [][]byte
 	for {
 		select {
 		case <-w.wake:
@@ -152,26 +182,33 @@ func (w *tunWriter) run(done <-chan struct{}) {
 			return
 		}
 		w.mu.Lock()
-		work, w.queue, w.queued = w.queue, work[:0], 0
-		w.mu.Unlock()
-		for i, b := range work {
-			packets = b.split(packets[:0])
-			if !w.write(packets, len(b.buf)) {
-				return
+		for len(w.queue) > 0 && !w.writing {
+			work, w.queue, w.queued = w.queue, work[:0], 0
+			w.writing = true
+			w.mu.Unlock()
+			for _, b := range work {
+				if !w.write(b) {
+					return
+				}
 			}
 			w.mu.Lock()
-			w.recycle(b)
-			w.mu.Unlock()
-			work[i] = nil
+			for i, b := range work {
+				w.recycle(b)
+				work[i] = nil
+			}
+			w.writing = false
 		}
+		w.mu.Unlock()
 	}
 }
 
-// write reports false when the device is closed.
-func (w *tunWriter) write(packets [][]byte, size int) bool {
+// write reports false when the device is closed. Its caller has set writing.
+func (w *tunWriter) write(b *packetBatch) bool {
+	packets := b.split(w.split[:0])
+	w.split = packets
 	n, err := w.dev.Write(packets, 0)
 	w.packets.Add(uint64(n))
-	w.bytes.Add(uint64(size))
+	w.bytes.Add(uint64(len(b.buf)))
 	if errors.Is(err, os.ErrClosed) {
 		return false
 	}

@@ -121,7 +121,10 @@ func (refusingDevice) Write(bufs [][]byte, _ int) (int, error) {
 func TestTUNWriterRefused(t *testing.T) {
 	w := newTUNWriter(refusingDevice{tuntest.New("t")}, discardLog)
 	for range 3 {
-		if !w.write([][]byte{{1}, {2}}, 2) {
+		b := w.empty()
+		b.add([]byte{1})
+		b.add([]byte{2})
+		if !w.write(b) {
 			t.Fatal("gave up")
 		}
 	}
@@ -139,15 +142,13 @@ func TestTUNSinkAllocs(t *testing.T) {
 	w := newTUNWriter(nullDevice{tuntest.New("t")}, discardLog)
 	s := newSink(w)
 	pkt := ipPacket("10.0.0.2", "192.0.2.9", protoTCP, make([]byte, 1380))
-	var packets [][]byte
 	cycle := func() {
 		for range 40 {
 			s.HandlePacket(pkt)
 		}
 		s.FlushPackets()
 		for i, b := range w.queue {
-			packets = b.split(packets[:0])
-			w.write(packets, len(b.buf))
+			w.write(b)
 			w.recycle(b)
 			w.queue[i] = nil
 		}
