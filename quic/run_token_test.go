@@ -28,8 +28,10 @@ func TestRunToken(t *testing.T) {
 		t.Fatal("a turn without input")
 	}
 	token.acquire()
-	if !token.held() || !token.held() {
-		t.Fatal("not held")
+	for range 2 {
+		if !token.held() {
+			t.Fatal("not held")
+		}
 	}
 	if !token.release() {
 		t.Fatal("the holder is not told that there is input")
@@ -43,8 +45,7 @@ func TestRunTokenHandsOver(t *testing.T) {
 	token.release()
 	var mu sync.Mutex
 	input, seen := 0, 0 // seen belongs to the holder
-	var turns func()
-	turns = func() {
+	turns := func() {
 		for token.acquire() {
 			mu.Lock()
 			seen += input
