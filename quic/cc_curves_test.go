@@ -163,3 +163,27 @@ func TestSubPacketLink(t *testing.T) {
 		}
 	})
 }
+
+// TestBesideCubic: beside flows of CUBIC that fill the queue, BBR gets and leaves a share.
+func TestBesideCubic(t *testing.T) {
+	longSimulation(t)
+	for _, tt := range []struct {
+		others      int
+		after       time.Duration // when BBR begins
+		least, most float64
+	}{
+		{1, 0, 0.35, 0.65}, {1, 5 * time.Second, 0.35, 0.65}, {4, 0, 0.2, 0.5}, {4, 5 * time.Second, 0.2, 0.6},
+	} {
+		link := ccLink(100e6, 20*ms, 2.5, 0)
+		s := newCCSim(t, link)
+		s.add(BBR, tt.after)
+		for i := range tt.others {
+			s.add(CUBIC, 2*time.Second+time.Duration(i)*50*ms)
+		}
+		share, queue := s.rates(10*time.Second, 30*time.Second)
+		t.Logf("beside %d, from %v on: %.2f, the others %.2f, queue %v", tt.others, tt.after, share[0], share[1:], queue)
+		if share[0] < tt.least || share[0] > tt.most {
+			t.Errorf("beside %d, from %v on: %.2f of the link, want %.2f to %.2f", tt.others, tt.after, share[0], tt.least, tt.most)
+		}
+	}
+}

@@ -13,7 +13,7 @@ import (
 // refreshViews rebuilds the views of the paths that may carry new work.
 func (c *Conn) refreshViews(now instant) {
 	c.views, c.viewPaths = c.views[:0], c.viewPaths[:0]
-	rate, early := 0.0, c.sendsEarly()
+	rate, rtt, early := 0.0, time.Duration(0), c.sendsEarly()
 	for _, p := range c.paths {
 		if !early && (!p.usable() || p.priority == sched.PriorityNever && c.otherPathLives(p)) {
 			continue
@@ -23,8 +23,9 @@ func (c *Conn) refreshViews(now instant) {
 		i := len(c.views) - 1
 		c.refreshView(now, i)
 		rate += c.views[i].Rate
+		rtt = max(rtt, c.views[i].SRTT)
 	}
-	c.dgrams.setRate(rate)
+	c.dgrams.setRate(rate, rtt)
 }
 
 // refreshView renews view i, after each packet on its path.

@@ -16,7 +16,8 @@ const (
 	dgramBuckets = 256
 	// maxQueuedDatagramBytes bounds the queue of a connection, storage of the buffers included.
 	maxQueuedDatagramBytes = 4 << 20
-	// codelTarget and codelInterval are those of RFC 8289 section 4.
+	// codelTarget and codelInterval are those of RFC 8289 section 4. The interval is to be
+	// that of a round trip; the tunnel's is only a part of it.
 	codelTarget   = 5 * time.Millisecond
 	codelInterval = 100 * time.Millisecond
 	// quantumPacket is one full packet; above fastRate a bucket sends quantumPackets in
@@ -53,6 +54,19 @@ func (l *bucketList) push(b *dgramBucket) {
 	l.tail = b
 }
 
+// unshift puts the buckets of m in front of those of l.
+func (l *bucketList) unshift(m *bucketList) {
+	if m.head == nil {
+		return
+	}
+	m.tail.next = l.head
+	if l.head == nil {
+		l.tail = m.tail
+	}
+	l.head = m.head
+	*m = bucketList{}
+}
+
 func (l *bucketList) pop() *dgramBucket {
 	b := l.head
 	if l.head = b.next; l.head == nil {
@@ -64,15 +78,18 @@ func (l *bucketList) pop() *dgramBucket {
 
 // dgramQueue is owned by the loop.
 type dgramQueue struct {
-	buckets  [dgramBuckets]*dgramBucket
-	fresh    bucketList // buckets that were empty: sparse flows
-	served   bucketList // buckets that have used up a quantum
-	skipped  bucketList // fresh or served ones that wait for their path in this turn
+	buckets [dgramBuckets]*dgramBucket
+	fresh   bucketList // buckets that were empty: sparse flows
+	served  bucketList // buckets that have used up a quantum
+	// skipped are those of fresh and served that wait for their path in this turn.
+	skippedFresh, skippedServed bucketList
+
 	bytes    int
 	packets  int
 	quantum  int
-	dropped  uint64 // by the bound
-	delayed  uint64 // by sojourn time
+	rtt      time.Duration // of the slowest path
+	dropped  uint64        // by the bound
+	delayed  uint64        // by sojourn time
 	current  *dgramBucket
 	fromList *bucketList
 }
@@ -111,8 +128,9 @@ func (q *dgramQueue) quantumBytes() int {
 	return q.quantum
 }
 
-// setRate tells the rate of the connection in bytes/s.
-func (q *dgramQueue) setRate(rate float64) {
+// setRate tells the rate of the connection in bytes/s, and the longest RTT of its paths.
+func (q *dgramQueue) setRate(rate float64, rtt time.Duration) {
+	q.rtt = rtt
 	q.quantum = quantumPacket
 	if rate >= fastRate {
 		q.quantum = quantumPacket * quantumPackets
@@ -144,11 +162,10 @@ func (q *dgramQueue) take(k *dgramBucket) *PacketBuf {
 	return b
 }
 
-// beginTurn makes the buckets that waited for their path eligible again.
+// beginTurn makes the buckets that waited for their path eligible again, where they were.
 func (q *dgramQueue) beginTurn() {
-	for q.skipped.head != nil {
-		q.served.push(q.skipped.pop())
-	}
+	q.fresh.unshift(&q.skippedFresh)
+	q.served.unshift(&q.skippedServed)
 	q.current = nil
 }
 
@@ -203,9 +220,15 @@ func (q *dgramQueue) more() *PacketBuf {
 
 // skip lets the bucket of the packet that peek returned wait until the next turn.
 func (q *dgramQueue) skip() {
-	q.skipped.push(q.fromList.pop())
+	to := &q.skippedServed
+	if q.fromList == &q.fresh {
+		to = &q.skippedFresh
+	}
+	to.push(q.fromList.pop())
 	q.current = nil
 }
+
+func (q *dgramQueue) interval() time.Duration { return max(codelInterval, 2*q.rtt) }
 
 // codel drops packets at the front of k that have waited too long.
 func (q *dgramQueue) codel(now instant, k *dgramBucket) {
@@ -222,7 +245,7 @@ func (q *dgramQueue) codel(now instant, k *dgramBucket) {
 			k.dropCount++
 		default:
 			// A recent dropping state continues where it was.
-			if k.dropCount > 2 && now.sub(k.dropNext) < 8*codelInterval {
+			if k.dropCount > 2 && now.sub(k.dropNext) < 8*q.interval() {
 				k.dropCount -= 2
 			} else {
 				k.dropCount = 1
@@ -231,7 +254,7 @@ func (q *dgramQueue) codel(now instant, k *dgramBucket) {
 		}
 		q.take(k).Release()
 		q.delayed++
-		k.dropNext = k.dropNext.add(time.Duration(float64(codelInterval) / math.Sqrt(float64(k.dropCount))))
+		k.dropNext = k.dropNext.add(time.Duration(float64(q.interval()) / math.Sqrt(float64(k.dropCount))))
 	}
 }
 
@@ -243,7 +266,7 @@ func (q *dgramQueue) mayDrop(now instant, k *dgramBucket) bool {
 		return false
 	}
 	if k.firstAbove == 0 {
-		k.firstAbove = now.add(codelInterval)
+		k.firstAbove = now.add(q.interval())
 		return false
 	}
 	return now >= k.firstAbove

@@ -118,7 +118,7 @@ func TestQueueQuantum(t *testing.T) {
 		run  int // packets of one flow in a row
 	}{{fastRate / 2, 1}, {fastRate, quantumPackets}} {
 		qt := newQueueTest(t)
-		qt.q.setRate(test.rate)
+		qt.q.setRate(test.rate, 0)
 		qt.push(1, quantumPacket, 100)
 		qt.push(2, quantumPacket, 100)
 		flows := qt.take(4 * quantumPackets)
@@ -196,5 +196,45 @@ func TestQueueDropsWhatWaits(t *testing.T) {
 	}
 	if n := qt.q.delayed - before; n != 0 {
 		t.Errorf("%d dropped from a short queue", n)
+	}
+}
+
+// TestQueueKeepsSparseFlowsFirst: a flow that sends little, and that no path takes in this
+// turn, is still the first in the next one.
+func TestQueueKeepsSparseFlowsFirst(t *testing.T) {
+	qt := newQueueTest(t)
+	for flow := uint64(1); flow <= 4; flow++ {
+		qt.push(flow, 1000, 20)
+	}
+	qt.take(12) // all are served by rounds from now on
+	qt.push(9, 100, 1)
+	for range 3 {
+		qt.q.beginTurn()
+		if b := qt.q.peek(qt.now); b.Flow != 9 {
+			t.Fatalf("flow %d first", b.Flow)
+		}
+		qt.q.skip() // the sender loop ends here, since all paths are full
+	}
+	qt.q.beginTurn()
+	if flows := qt.take(1); flows[0] != 9 {
+		t.Errorf("flow %d first", flows[0])
+	}
+}
+
+// TestQueueWaitsForRoundTrip: nothing is dropped before the senders can have heard.
+func TestQueueWaitsForRoundTrip(t *testing.T) {
+	qt := newQueueTest(t)
+	qt.q.setRate(0, 200*time.Millisecond)
+	qt.push(1, 1000, 1000)
+	for end := qt.now.add(399 * time.Millisecond); qt.now < end; qt.now = qt.now.add(time.Millisecond) {
+		qt.take(1)
+	}
+	if qt.q.delayed != 0 {
+		t.Errorf("%d dropped within two round trips", qt.q.delayed)
+	}
+	qt.now = qt.now.add(100 * time.Millisecond)
+	qt.take(2)
+	if qt.q.delayed == 0 {
+		t.Error("nothing dropped after that")
 	}
 }

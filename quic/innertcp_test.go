@@ -5,6 +5,7 @@ package quic
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 	innerSegment = 1250 // bytes of a segment, headers included
 	innerMinRTO  = 200 * time.Millisecond
 	innerAckSize = 60
+	// innerPing marks the echoes, which like ICMP have no flow key.
+	innerPing     = math.MaxUint64
+	innerPingSize = 84
 	// innerTick is how often the timers of the flows are looked at.
 	innerTick = 2 * time.Millisecond
 	// innerAckEvery is how many segments in order one acknowledgment is for, as by GRO.
@@ -35,6 +39,7 @@ type innerTCP struct {
 
 	mu    sync.Mutex
 	flows []*innerFlow
+	pings []time.Duration // round-trip times of the pings that were answered
 	epoch time.Time
 	stop  chan struct{}
 }
@@ -202,6 +207,10 @@ type innerReceiver struct{ *innerTCP }
 func (it innerReceiver) HandleDatagram(b []byte) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
+	if binary.BigEndian.Uint64(b) == innerPing {
+		it.ping(it.to, binary.BigEndian.Uint64(b[8:]))
+		return
+	}
 	f, s := it.flow(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])
 	if f == nil {
 		return
@@ -255,11 +264,15 @@ type innerSender struct{ *innerTCP }
 func (it innerSender) HandleDatagram(b []byte) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
+	now := it.now()
+	if binary.BigEndian.Uint64(b) == innerPing {
+		it.pings = append(it.pings, now-time.Duration(binary.BigEndian.Uint64(b[8:])))
+		return
+	}
 	f := it.flow(binary.BigEndian.Uint64(b) - 1)
 	if f == nil {
 		return
 	}
-	now := it.now()
 	una, n := binary.BigEndian.Uint64(b[8:]), int(binary.BigEndian.Uint64(b[16:]))
 	acked := 0
 	var newest, rtt time.Duration
@@ -346,6 +359,31 @@ func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt ti
 		Now: now, Bytes: segments * innerSegment, SentTime: newest, InFlight: f.inFlight * innerSegment,
 		SRTT: f.srtt, LatestRTT: rtt, MinRTT: f.minRTT,
 	})
+}
+
+// ping sends an echo request or its answer, with the time of the request.
+func (it *innerTCP) ping(from *Conn, at uint64) {
+	b := it.packet(innerPing, innerPingSize, at)
+	b.Flow, b.Class = 0, sched.ClassOther
+	from.SendDatagrams([]*PacketBuf{b})
+}
+
+// measurePings sends a ping every interval for d, and returns the round-trip times of those
+// answered, sorted, and how many were sent.
+func (it *innerTCP) measurePings(interval, d time.Duration) (rtts []time.Duration, sent int) {
+	it.mu.Lock()
+	it.pings = nil
+	it.mu.Unlock()
+	for tick := time.NewTicker(interval + 131); sent < int(d/interval); sent++ {
+		<-tick.C
+		it.ping(it.from, uint64(it.now()))
+	}
+	time.Sleep(500 * time.Millisecond)
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	rtts = slices.Clone(it.pings)
+	slices.Sort(rtts)
+	return rtts, sent
 }
 
 // delivered is how many bytes of all flows have arrived in order.

@@ -116,6 +116,9 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 		}
 	}
 	if paths[i].Blocked != NotBlocked {
+		if w.Age >= queueDelay {
+			s.at(i).trial.blocked = true // whatever blocks it, the flow has more to send
+		}
 		if i = s.spill(now, f, i, w, paths, t); i < 0 {
 			return -1
 		}

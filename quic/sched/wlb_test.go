@@ -130,6 +130,27 @@ func TestWLBFairTrial(t *testing.T) {
 	}
 }
 
+// TestWLBFullByPacing: a path whose pacing is the limit is full when packets wait for it.
+func TestWLBFullByPacing(t *testing.T) {
+	for _, age := range []time.Duration{0, 2 * queueDelay} {
+		s := newWLB()
+		p := path(0, 20*ms, 50*mbit)
+		pathOfFlow(s, time.Second, tcp(1), []Path{p})
+		p.Blocked = BlockedPacing
+		w := tcp(1)
+		w.Age = age
+		for now := time.Second; now < 2*time.Second; now += 10 * ms {
+			pathOfFlow(s, now, w, []Path{p})
+			if s.redeal || now >= s.roundEnd {
+				s.deal(now, []Path{p}, tierPrimary)
+			}
+		}
+		if got, want := s.known[0].trial.proven, age > 0; got != want {
+			t.Errorf("packets wait for %v: proven %v", age, got)
+		}
+	}
+}
+
 // pathOfFlow sends one packet of w and returns its path.
 func pathOfFlow(s Scheduler, now time.Duration, w Work, paths []Path) int {
 	i, _ := s.Pick(now, w, paths)

@@ -68,7 +68,7 @@ const (
 // BBR is the controller of draft-ietf-ccwg-bbr (version 3 of BBR): it models the
 // bandwidth and the round-trip time of the path, and what may be in flight, and
 // probes for changes of each. Names are the draft's. What the draft leaves open: a
-// CE mark counts like a round with too many losses.
+// CE mark counts like a round with too many losses. What is different stands in bbr_queue.go.
 type BBR struct {
 	maxDatagram int
 	touched     bool
@@ -93,6 +93,7 @@ type BBR struct {
 	bbrFullPipe
 	bbrProbe
 	bbrMinRTT
+	bbrQueue
 	undo bbrUndo
 
 	recovery   recovery
@@ -178,6 +179,7 @@ func (b *BBR) Acked(a Ack) {
 	b.updateLatestDeliverySignals()
 	b.updateCongestionSignals()
 	b.updateAckAggregation()
+	b.updateQueue()
 	b.checkFullBWReached()
 	b.checkStartupDone()
 	b.checkDrainDone()
@@ -326,7 +328,11 @@ func (b *BBR) slowestRate() float64 {
 
 func (b *BBR) setSendQuantum() {
 	b.quantum = int(min(b.pacingRate*pacerQuantum.Seconds(), bbrMaxQuantum))
-	b.quantum = max(b.quantum, 2*b.maxDatagram)
+	least := 2
+	if !b.fullBWReached {
+		least = burstPackets // the rate is not known: RFC 9002 section 7.7
+	}
+	b.quantum = max(b.quantum, least*b.maxDatagram)
 }
 
 func (b *BBR) minPipeCwnd() int { return bbrMinPipePackets * b.maxDatagram }

@@ -70,6 +70,9 @@ func (b *BBR) checkStartupDone() {
 		b.undo.state = bbrStartup
 		b.leaveStartup()
 	}
+	if b.standing && b.fullBWCount > 0 { // a plateau that has filled a queue is one
+		b.fullBWNow, b.fullBWReached = true, true
+	}
 	if b.fullBWReached {
 		b.enterDrain()
 	}
@@ -139,6 +142,7 @@ func (b *BBR) updateProbeBWCyclePhase() {
 			b.startCruise()
 		}
 	case bbrCruise:
+		b.pacingGain = b.cruiseGain()
 		b.checkTimeToProbeBW()
 	case bbrRefill:
 		if b.roundStart {
@@ -175,6 +179,9 @@ func (b *BBR) isTimeToGoDown() bool {
 	// Before this acknowledgment, and as near as whole packets come.
 	if b.prevProbeTooHigh && b.inFlight+b.rs.Bytes+b.maxDatagram > b.inflightLongterm {
 		b.prevProbePrecautionary = true
+		return true
+	}
+	if b.probeFillsQueue() {
 		return true
 	}
 	if b.isCwndLimited() && b.window >= b.inflightLongterm {

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package quic
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
+)
+
+var (
+	printLatency = flag.String("latency", "", "print the lines of TestLatencyTable that match")
+	latencyWarm  = flag.Duration("latency-warm", 8*time.Second, "how long the flows of TestLatencyTable have run before")
+)
+
+// latencyResult is what bulk flows get, and a ping beside them.
+type latencyResult struct {
+	rate           float64 // Mbit/s
+	mean, worst    time.Duration
+	sent, answered int
+}
+
+func (r latencyResult) String() string {
+	return fmt.Sprintf("%.1f Mbit/s, ping %.1f ms, %.1f at most, %d of %d", r.rate,
+		r.mean.Seconds()*1e3, r.worst.Seconds()*1e3, r.answered, r.sent)
+}
+
+// underLoad measures for d, from the time on when the flows have run for warm.
+func underLoad(t *testing.T, cc CongestionControl, links []quictest.LinkConfig, up bool, flows int, warm, d time.Duration) (r latencyResult) {
+	var pair [2]quictest.LinkConfig
+	copy(pair[:], links)
+	simulate(t, pair, func(client, server *Config) {
+		client.CongestionControl, server.CongestionControl = cc, cc
+	}, func(n *testNet) {
+		client, server := n.connect(t)
+		if len(links) > 1 {
+			n.addPath(t, client, server)
+		}
+		if err := client.WaitMTU(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		from, to := client, server
+		if !up {
+			from, to = server, client
+		}
+		it := startInnerTCP(from, to, flows)
+		defer it.close()
+		time.Sleep(warm)
+		before, start := it.delivered(), time.Now()
+		rtts, sent := it.measurePings(10*time.Millisecond, d)
+		r.rate = float64(it.delivered()-before) * 8 / 1e6 / time.Since(start).Seconds()
+		r.sent, r.answered = sent, len(rtts)
+		var sum time.Duration
+		for _, d := range rtts {
+			sum += d
+		}
+		r.mean = sum / time.Duration(max(len(rtts), 1))
+		if len(rtts) > 0 {
+			r.worst = rtts[len(rtts)-1]
+		}
+	})
+	return r
+}
+
+// TestLatencyUnderLoad: bulk flows fill both links, and a ping beside them hardly waits,
+// since what queues is in the tunnel, where flows that send little go first. The round trip
+// of the near link is 20 ms.
+func TestLatencyUnderLoad(t *testing.T) {
+	longSimulation(t)
+	for _, tt := range []struct {
+		near, far float64 // Mbit/s
+		flows     int
+		up        bool
+		least     float64 // of what both links carry
+	}{
+		{75, 20, 4, false, 0.9},
+		{300, 80, 16, true, 0.94},
+	} {
+		links := []quictest.LinkConfig{queued(tt.near, 20*ms), queued(tt.far, 60*ms)}
+		r := underLoad(t, BBR, links, tt.up, tt.flows, 3*time.Second, 2*time.Second)
+		t.Logf("%d flows, up %v: %v", tt.flows, tt.up, r)
+		if r.answered < r.sent || r.mean > 26*ms || r.worst > 40*ms || r.rate < tt.least*0.95*(tt.near+tt.far) {
+			t.Errorf("%d flows, up %v: %v", tt.flows, tt.up, r)
+		}
+	}
+}
+
+// TestLatencyTable prints what the congestion controllers make of typical links.
+func TestLatencyTable(t *testing.T) {
+	if *printLatency == "" {
+		t.Skip("prints a table; -latency asks for it")
+	}
+	ab := []quictest.LinkConfig{queued(300, 20*ms), queued(80, 60*ms)}
+	equal := []quictest.LinkConfig{queued(50, 20*ms), queued(50, 50*ms)}
+	one := []quictest.LinkConfig{queued(100, 20*ms)}
+	lossy := []quictest.LinkConfig{queued(100, 20*ms)}
+	lossy[0].Loss = 0.005
+	jittery := []quictest.LinkConfig{queued(100, 20*ms)}
+	jittery[0].Jitter = 5 * ms
+	bothJitter := slices.Clone(equal)
+	bothJitter[0].Jitter, bothJitter[1].Jitter = 5*ms, 5*ms
+	for _, tt := range []struct {
+		name  string
+		links []quictest.LinkConfig
+		up    bool
+		flows []int
+	}{
+		{"300 at 20 ms + 80 at 60 ms, up", ab, true, []int{1, 4, 16}},
+		{"300 at 20 ms + 80 at 60 ms, down", ab, false, []int{4, 16}},
+		{"300 at 20 ms", ab[:1], true, []int{1}},
+		{"50 at 20 ms + 50 at 50 ms", equal, true, []int{1, 4, 16}},
+		{"100 at 20 ms", one, true, []int{1, 4}},
+		{"100 at 20 ms, 0.5 % loss", lossy, true, []int{1, 4, 16}},
+		{"100 at 20 ms, 5 ms jitter", jittery, true, []int{1, 4}},
+		{"50 at 20 ms + 50 at 50 ms, 5 ms jitter", bothJitter, true, []int{4}},
+		{"20 at 200 ms", []quictest.LinkConfig{queued(20, 200*ms)}, true, []int{4}},
+		{"5 at 40 ms", []quictest.LinkConfig{queued(5, 40*ms)}, true, []int{4}},
+	} {
+		if ok, _ := regexp.MatchString(*printLatency, tt.name); !ok {
+			continue
+		}
+		for _, flows := range tt.flows {
+			t.Run("", func(t *testing.T) {
+				row := fmt.Sprintf("| %s | %d |", tt.name, flows)
+				for _, cc := range []CongestionControl{CUBIC, BBR} {
+					r := underLoad(t, cc, tt.links, tt.up, flows, *latencyWarm, 5*time.Second)
+					row += fmt.Sprintf(" %.1f | %.1f, %.1f |", r.rate, r.mean.Seconds()*1e3, r.worst.Seconds()*1e3)
+				}
+				t.Log(row)
+			})
+		}
+	}
+}
