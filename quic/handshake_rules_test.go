@@ -5,6 +5,7 @@ package quic
 import (
 	"bytes"
 	"testing"
+	"time"
 )
 
 // patchHello changes the ClientHello of the peer. The handshake cannot end well then,
@@ -44,6 +45,21 @@ func TestOlderTLS(t *testing.T) { // R9001-4.2-2
 				}
 				return
 			}
+		}
+	})
+}
+
+// TestFirstPacketRepeated: a client that gets no answer repeats its first packet after
+// the initial PTO, not later.
+func TestFirstPacketRepeated(t *testing.T) { // R9002-6.2.2-1
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.skip()
+		if d := tc.waitSent(5 * time.Second); d != initialPTO {
+			t.Errorf("repeated after %v, want %v", d, initialPTO)
+		}
+		tc.skip()
+		if d := tc.waitSent(5 * time.Second); d != 2*initialPTO {
+			t.Errorf("repeated again after %v, want %v", d, 2*initialPTO)
 		}
 	})
 }

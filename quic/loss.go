@@ -320,7 +320,7 @@ func (l *lossState) ptoTimer() (t instant, sp spaceID) {
 			t, sp = at, spaceID(id)
 		}
 	}
-	if t.isZero() && !l.peerValidated {
+	if t.isZero() && !l.peerValidated && !l.timerBase.isZero() {
 		// R9002-6.2.2.1-2: the server may wait for our packets to be allowed to send.
 		return l.timerBase.add(l.backoff(l.rtt.pto())), l.unblockingSpace()
 	}
