@@ -92,6 +92,22 @@ func TestRandomLoss(t *testing.T) {
 	}
 }
 
+// TestMarks: a link that marks from half of a bandwidth-delay product on is used
+// without losses, and its queue stays there.
+func TestMarks(t *testing.T) {
+	forEachCC(t, func(t *testing.T, cc CongestionControl) {
+		link := ccLink(50e6, 40*ms, 10, 0)
+		link.MarkBytes = link.QueueBytes / 20
+		s := newCCSim(t, link, cc)
+		share, queue := s.rates(5*time.Second, 20*time.Second)
+		lost, marked := s.flows[0].loss.packetsLost, s.link.Stats().Marked
+		t.Logf("%.3f of the link, queue %v, %d lost, %d marked", share[0], queue, lost, marked)
+		if share[0] < 0.9 || queue > 20*ms || lost > 0 || marked == 0 {
+			t.Errorf("%.3f of the link, queue %v, %d lost, %d marked", share[0], queue, lost, marked)
+		}
+	})
+}
+
 // TestFairness: two flows of the same kind share a link, also if one comes late.
 func TestFairness(t *testing.T) {
 	longSimulation(t)

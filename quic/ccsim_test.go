@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
 	"github.com/mqvpn/mqvpn/quic/quictest"
 	"github.com/mqvpn/mqvpn/quic/sched"
@@ -40,6 +41,7 @@ type ccFlow struct {
 	limit float64 // bytes/s that the application sends, 0 for any number
 
 	got       []wire.Range
+	ecn       wire.ECNCounts // of what arrived
 	unacked   int
 	ackDue    instant
 	delivered int // bytes that arrived
@@ -63,6 +65,8 @@ type ccEvent struct {
 	flow   *ccFlow
 	pn     packetNumber
 	ranges []wire.Range
+	mark   uint8          // of a packet
+	ecn    wire.ECNCounts // of an acknowledgment
 }
 
 type ccEvents []ccEvent
@@ -121,7 +125,7 @@ func (s *ccSim) run(d time.Duration) {
 		f := e.flow
 		switch e.kind {
 		case ccArrive:
-			s.arrive(f, e.pn)
+			s.arrive(f, e.pn, e.mark)
 			continue
 		case ccAckTimer:
 			if f.ackDue == e.at {
@@ -129,7 +133,9 @@ func (s *ccSim) run(d time.Duration) {
 			}
 			continue
 		case ccAcked:
-			if _, err := f.loss.handleAck(s.now, appSpace, ackFrame(s.t, e.ranges...), 0, true, noFate); err != nil {
+			ack := ackFrame(s.t, e.ranges...)
+			ack.HasECN, ack.ECN = true, e.ecn
+			if _, err := f.loss.handleAck(s.now, appSpace, ack, 0, true, noFate); err != nil {
 				s.t.Fatal(err)
 			}
 		case ccWake:
@@ -166,15 +172,19 @@ func (s *ccSim) send(f *ccFlow) {
 			f.space.ptoProbes--
 		}
 		pn := f.space.next
-		f.loss.packetSent(s.now, appSpace, sentPacket{size: ccPacket, flags: sentAckEliciting | packetInFlight}, nil)
+		p, mark := sentPacket{size: ccPacket, flags: inFlightPacket}, udpio.NotECT
+		if f.loss.ecn.marks() {
+			p.flags |= sentECT
+			mark = udpio.ECT0
+		}
+		f.loss.packetSent(s.now, appSpace, p, nil)
 		f.sent += ccPacket
-		arrival, ecn, drop := s.link.AdmitECN(s.now.since(), ccIPPacket, 2)
-		_ = ecn
+		arrival, ecn, drop := s.link.AdmitECN(s.now.since(), ccIPPacket, uint8(mark))
 		queued, _ := s.link.Queued(s.now.since())
 		s.queue.sum += float64(queued)
 		s.queue.n++
 		if drop == quictest.NotDropped {
-			s.push(ccEvent{at: instant(arrival), kind: ccArrive, flow: f, pn: pn})
+			s.push(ccEvent{at: instant(arrival), kind: ccArrive, flow: f, pn: pn, mark: ecn})
 		}
 	}
 	next = earliest(next, f.loss.timer())
@@ -185,8 +195,14 @@ func (s *ccSim) send(f *ccFlow) {
 }
 
 // arrive notes a packet at the receiver.
-func (s *ccSim) arrive(f *ccFlow, pn packetNumber) {
+func (s *ccSim) arrive(f *ccFlow, pn packetNumber, mark uint8) {
 	f.delivered += ccPacket
+	switch udpio.ECN(mark) {
+	case udpio.ECT0:
+		f.ecn.ECT0++
+	case udpio.CE:
+		f.ecn.CE++
+	}
 	n := uint64(pn)
 	last := len(f.got) - 1
 	gap := last >= 0 && n != f.got[last].Hi+1
@@ -211,7 +227,7 @@ func (s *ccSim) arrive(f *ccFlow, pn packetNumber) {
 func (s *ccSim) sendAck(f *ccFlow) {
 	f.unacked, f.ackDue = 0, 0
 	ranges := append([]wire.Range(nil), f.got...)
-	s.push(ccEvent{at: s.now.add(s.link.Config().Delay), kind: ccAcked, flow: f, ranges: ranges})
+	s.push(ccEvent{at: s.now.add(s.link.Config().Delay), kind: ccAcked, flow: f, ranges: ranges, ecn: f.ecn})
 }
 
 // rates runs until to, and returns what each flow delivered from from on, as a

@@ -5,6 +5,7 @@ package quic
 import (
 	"time"
 
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
 	"github.com/mqvpn/mqvpn/quic/sched"
 )
@@ -193,8 +194,12 @@ func (c *Conn) endPacketFrom(now instant, p *pathState, to tuple, flags sentFlag
 		c.appKeys.sentPhase = true
 	}
 	pkt := k.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
+	var ecn udpio.ECN
+	if to.remote == p.remote {
+		ecn, flags = p.ecnMark(c.w.inFlight, flags)
+	}
 	c.packetBuilt(now, p, to, appSpace, len(pkt), flags)
-	p.batch.commit(len(pkt), to, pn)
+	p.batch.commit(len(pkt), to, ecn, pn)
 	return len(pkt)
 }
 
@@ -380,7 +385,8 @@ func (c *Conn) writeDatagrams(now instant, p *pathState) int {
 	overhead := c.appHeaderLen(p) + aeadTagLen
 	need := overhead + 1 + first.Len()
 	size := p.mtu.size
-	seg := p.batch.segment()
+	ecn, _ := p.ecnMark(true, 0)
+	seg := p.batch.segment(ecn)
 	if seg >= need && seg < size {
 		size = seg
 	}

@@ -74,6 +74,11 @@ func (c *Conn) sendHandshakeDatagram(now instant, p *pathState) int {
 		last.w.padTo(len(last.w.buf) + minInitialSize - size)
 		size = minInitialSize
 	}
+	inFlight := false
+	for i := range n {
+		inFlight = inFlight || c.long[i].w.inFlight
+	}
+	ecn, flags := p.ecnMark(inFlight, 0)
 	handshakeSent := false
 	for i := range n {
 		lp := &c.long[i]
@@ -81,10 +86,10 @@ func (c *Conn) sendHandshakeDatagram(now instant, p *pathState) int {
 		wire.SetLength(pkt, lp.lenOff, len(pkt)-lp.hdrLen+pnLen+aeadTagLen)
 		out := lp.key.seal(&c.seal, pkt, lp.hdrLen, pnLen, 0, uint64(lp.space.next))
 		c.w.recs, c.w.ackEliciting, c.w.inFlight = lp.w.recs, lp.w.ackEliciting, lp.w.inFlight
-		c.packetBuilt(now, p, p.tuple, lp.sp, len(out), 0)
+		c.packetBuilt(now, p, p.tuple, lp.sp, len(out), flags)
 		handshakeSent = handshakeSent || lp.sp == handshakeSpace
 	}
-	p.batch.commit(size, p.tuple, noPacket)
+	p.batch.commit(size, p.tuple, ecn, noPacket)
 	p.batch.open = false
 	if handshakeSent && c.isClient { // R9001-4.9.1-1
 		c.discardSpace(initialSpace)

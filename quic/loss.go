@@ -58,6 +58,7 @@ type lossState struct {
 	cc    congestion.Controller
 	pacer congestion.Pacer
 	rate  deliveryRate
+	ecn   ecnState
 
 	inFlight     int     // bytes
 	lossFraction float64 // of the packets of late, 0..1; exponentially weighted
@@ -69,6 +70,7 @@ type lossState struct {
 	// episodeLost counts its losses that are not known to be spurious.
 	episodeStart, episodeFrom instant // when; and when its first packet was sent
 	episodeLost               int
+	markedAt                  instant // when CE marks were the signal of congestion last
 
 	maxAckDelay   time.Duration // the peer's
 	ptoCap        time.Duration // upper bound of the PTO with back-off, 0 for none
@@ -211,7 +213,7 @@ func (l *lossState) fillView(now instant, v *sched.Path) {
 }
 
 // packetSent notes that packet number next of space sp was sent. Of p the caller
-// sets size and flags: sentAckEliciting, packetInFlight and sentMTUProbe.
+// sets size and flags: sentAckEliciting, packetInFlight, sentMTUProbe and sentECT.
 func (l *lossState) packetSent(now instant, sp spaceID, p sentPacket, recs []frameRecord) {
 	s := l.spaces[sp]
 	p.time = now
@@ -232,6 +234,9 @@ func (l *lossState) packetSent(now instant, sp spaceID, p sentPacket, recs []fra
 		s.outstanding++
 		s.lastEliciting = now
 		l.timerBase, l.timerStale = now, true // R9002-6.2.1-7
+	}
+	if p.flags&sentECT != 0 {
+		l.ecn.packetSent(s, &p)
 	}
 	s.sent.push(p, recs)
 	s.next = s.sent.end
@@ -350,6 +355,7 @@ func (l *lossState) expired(now instant, out fateFunc) (pto bool) {
 				l.trim(now, s)
 			}
 		}
+		l.ecn.judge(l.confirmed)
 		l.updatePacing(now)
 		return false
 	}
@@ -365,6 +371,7 @@ func (l *lossState) expired(now instant, out fateFunc) (pto bool) {
 			s.ptoProbes = max(s.ptoProbes, 1) // may share the datagram
 		}
 	}
+	l.ecn.pause()
 	l.ptoCount++
 	l.timerBase, l.lastPTO = now, now
 	return true
@@ -384,8 +391,12 @@ func (l *lossState) discardSpace(sp spaceID) {
 		return
 	}
 	for pn := s.sent.first; pn < s.sent.end; pn++ {
-		if p := s.sent.at(pn); p.flags&packetInFlight != 0 && !p.resolved() {
+		p := s.sent.at(pn)
+		if p.flags&packetInFlight != 0 && !p.resolved() {
 			l.inFlight -= int(p.size)
+		}
+		if p.marked() && !p.resolved() {
+			l.ecn.packetLost(true)
 		}
 	}
 	l.spaces[sp] = nil

@@ -16,6 +16,8 @@ type ackedPackets struct {
 	largest   packetNumber
 	sent      instant // when largest was sent
 
+	ect    int        // packets sent with ECT(0)
+	ectOld int        // of these, sent before the last signal of congestion
 	bytes  int        // no longer in flight
 	counts int        // packets that were in flight
 	newest sentPacket // of those sent to the present address, in flight, the one sent last
@@ -47,6 +49,7 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 	if acked.packets == 0 && largest <= s.largestAcked {
 		return false, nil
 	}
+	raised := largest > s.largestAcked
 	s.largestAcked = max(s.largestAcked, largest)
 	if sp == handshakeSpace {
 		l.peerValidated = true
@@ -62,6 +65,15 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 	}
 	lost := l.detectLost(now, sp, s, out)
 	l.updateLossFraction(acked.counts, lost)
+	if raised {
+		ce := l.ecn.validate(s, f, acked.ect)
+		// The older packets are taken for those with the marks: one signal tells of a queue,
+		// and what was sent into it says the same again.
+		if ce > uint64(acked.ectOld) {
+			l.congestionMarked(now, &acked)
+		}
+	}
+	l.ecn.judge(l.confirmed)
 	if acked.bytes > 0 {
 		a := congestion.Ack{
 			Now:        now.since(),
@@ -117,6 +129,15 @@ func (l *lossState) ackPacket(now instant, sp spaceID, s *space, pn packetNumber
 		l.largeLost, l.largeArrived = 0, true
 	}
 	acked.packets++
+	if p.flags&sentECT != 0 {
+		acked.ect++
+		if p.time <= max(l.episodeStart, l.markedAt) {
+			acked.ectOld++
+		}
+	}
+	if p.marked() {
+		l.ecn.packetAcked(wasLost)
+	}
 	if pn > acked.largest {
 		acked.largest, acked.sent = pn, p.time
 	}
@@ -231,6 +252,21 @@ func (l *lossState) congestionLoss(now instant, s *space, pn packetNumber, p *se
 	})
 }
 
+// congestionMarked tells the controller about packets that came with CE; the newest
+// one acknowledged stands for them. // R9002-7.1-1
+func (l *lossState) congestionMarked(now instant, acked *ackedPackets) {
+	l.markedAt = now
+	l.cc.Lost(congestion.Loss{
+		Now:         now.since(),
+		SentTime:    acked.sent.since(),
+		ECN:         true,
+		Delivered:   l.rate.delivered,
+		RateLimited: acked.newest.flags&sentAppLimited != 0,
+		TxInFlight:  int(acked.newest.inFlight),
+		LostSince:   int(l.rate.lost - acked.newest.lost),
+	})
+}
+
 // spuriousLoss notes that p was declared lost, and is delivered after all.
 func (l *lossState) spuriousLoss(now instant, p *sentPacket) {
 	l.spuriousLosses++
@@ -253,6 +289,9 @@ func (l *lossState) losePacket(sp spaceID, s *space, p *sentPacket, out fateFunc
 	}
 	if p.flags&packetInFlight != 0 {
 		l.inFlight -= int(p.size)
+	}
+	if p.marked() {
+		l.ecn.packetLost(p.flags&sentDiscarded != 0)
 	}
 	l.report(sp, s, p, fateLost, out)
 }

@@ -74,9 +74,10 @@ func (l *lossState) discard(sp spaceID, first, last packetNumber, out fateFunc) 
 func (l *lossState) resetForNewAddress() {
 	s := l.spaces[appSpace]
 	for pn := s.sent.first; pn < s.next; pn++ {
-		s.sent.at(pn).flags &^= packetInFlight
+		s.sent.at(pn).flags &^= packetInFlight | sentECT
 	}
 	l.inFlight = 0
+	l.ecn.restart()
 	l.ownSince = s.next
 	l.ptoCount = 0
 	l.closePersistentPeriod(l.lastSent)

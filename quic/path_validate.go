@@ -42,7 +42,9 @@ func (c *Conn) newChallenge(now instant, p *pathState, full bool) [8]byte {
 	p.numChallenges++
 	p.challengeDue = false
 	p.challengeSent = now
-	p.challengeTries++
+	if p.challengeTries++; p.challengeTries > 1 {
+		p.loss.ecn.pause()
+	}
 	p.challengeFull = p.challengeFull || full
 	return data
 }

@@ -13,6 +13,7 @@ const (
 	sentAppLimited             // left while the window was not the limit
 	sentAcked
 	sentLost // declared lost; may be acknowledged nevertheless
+	sentECT  // left with ECT(0) to the address that the path has now
 
 	// sentNoSignal are the packets whose loss says nothing about congestion.
 	sentNoSignal = sentMTUProbe | sentDiscarded
@@ -39,6 +40,12 @@ type sentPacket struct {
 
 // resolved says that loss detection is done with the packet.
 func (p *sentPacket) resolved() bool { return p.flags&(sentAcked|sentLost) != 0 }
+
+// marked says that the packet tells about ECN by its fate: what asks for no
+// acknowledgment may get none.
+func (p *sentPacket) marked() bool {
+	return p.flags&(sentECT|sentAckEliciting) == sentECT|sentAckEliciting
+}
 
 // A sentRing holds the packets sent in one space, by consecutive packet numbers,
 // from the oldest one that still matters. Both rings start empty, grow by doubling

@@ -2,6 +2,8 @@
 
 package quic
 
+import "github.com/mqvpn/mqvpn/quic/internal/wire"
+
 // A packetNumber numbers the packets of one space; noPacket stands for none.
 type packetNumber int64
 
@@ -50,6 +52,9 @@ type space struct {
 	// lostSince is when the oldest packet of an unbroken run of losses was sent,
 	// unset without one. It ends in persistent congestion if it gets too long.
 	lostSince instant
+
+	ectSent uint64         // packets sent with ECT(0)
+	ecn     wire.ECNCounts // newest counts of the peer
 }
 
 func (s *space) init(id spaceID) {

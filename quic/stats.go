@@ -30,6 +30,7 @@ type PathStats struct {
 	Rate                            float64 // delivery rate, bytes/s
 	Loss                            float64 // fraction of packets, lately
 	MTU                             int     // UDP payload in bytes
+	ECN                             string  // state of RFC 9000 appendix A.4
 
 	BytesSent, BytesReceived     uint64 // UDP payload
 	PacketsSent, PacketsReceived uint64
@@ -109,7 +110,7 @@ func (c *Conn) pathStats(now instant, p *pathState) PathStats {
 
 		Cwnd: p.loss.cc.Window(), InFlight: p.loss.inFlight,
 		Rate: p.loss.rate.rate(), Loss: p.loss.lossFraction,
-		MTU: p.mtu.size,
+		MTU: p.mtu.size, ECN: p.loss.ecn.phase.String(),
 
 		BytesSent: p.stats.bytesSent, BytesReceived: p.stats.bytesReceived,
 		PacketsSent: p.stats.packetsSent, PacketsReceived: p.stats.packetsReceived,

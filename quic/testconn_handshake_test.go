@@ -28,7 +28,7 @@ func (tc *testConn) ackLevel(typ peerPacketType) (testFrame, bool) {
 	if len(l.received) == 0 || l.write == nil {
 		return testFrame{}, false
 	}
-	return frAck(slices.Sorted(maps.Keys(l.received))...), true
+	return withECN(frAck(slices.Sorted(maps.Keys(l.received))...), &l.ecn), true
 }
 
 // writeHandshake sends what the peer has to send at the handshake levels.

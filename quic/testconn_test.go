@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
+	"github.com/mqvpn/mqvpn/quic/internal/wire"
 	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
@@ -51,6 +52,7 @@ type testConn struct {
 	frameTypes    map[uint64]uint64
 	nextNum       map[uint32]*uint64         // next packet number, by path
 	received      map[uint32]map[uint64]bool // 1-RTT packets
+	ecn           map[uint32]*wire.ECNCounts // of them; nil: not reported
 	cids          map[uint32]map[uint64][]byte
 	tokens        map[string][16]byte // reset tokens of the connection, by connection id
 	use           map[uint32]uint64   // sequence number of the connection id that the peer uses
@@ -180,6 +182,8 @@ func newTestConn(t *testing.T, side testSide, options []any) *testConn {
 			tc.rejectEarly = true
 		case originalDCID:
 			tc.originalDCID = &o
+		case reportECN:
+			tc.ecn = make(map[uint32]*wire.ECNCounts)
 		case socketMTU:
 			tc.mtu = int(o)
 		case draft15:

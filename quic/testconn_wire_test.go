@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
+	"github.com/mqvpn/mqvpn/quic/internal/wire"
 )
 
 // What the peer sends, and how it reads what it receives.
@@ -99,9 +100,40 @@ func (tc *testConn) writeFrom(src netip.AddrPort, p *peerPacket) {
 func (tc *testConn) ackFrame(path uint32) testFrame {
 	nums := slices.Sorted(maps.Keys(tc.received[path]))
 	if !tc.multipath {
-		return frAck(nums...)
+		return withECN(frAck(nums...), tc.ecn[path])
 	}
-	return frPathAck(uint64(path), nums...)
+	return withECN(frPathAck(uint64(path), nums...), tc.ecn[path])
+}
+
+// withECN adds counts to an acknowledgment, if there are any.
+func withECN(f testFrame, c *wire.ECNCounts) testFrame {
+	if c != nil && *c != (wire.ECNCounts{}) {
+		f.typ++
+		f.ints = append(f.ints, c.ECT0, c.ECT1, c.CE)
+	}
+	return f
+}
+
+// count counts the ECN field of a packet received.
+func (tc *testConn) count(p *peerPacket) {
+	if tc.ecn == nil {
+		return
+	}
+	c := &tc.levels[p.typ.space()].ecn
+	if p.typ == packetOneRTT {
+		if tc.ecn[p.path] == nil {
+			tc.ecn[p.path] = new(wire.ECNCounts)
+		}
+		c = tc.ecn[p.path]
+	}
+	switch p.dgram.ecn {
+	case udpio.ECT0:
+		c.ECT0++
+	case udpio.ECT1:
+		c.ECT1++
+	case udpio.CE:
+		c.CE++
+	}
 }
 
 // ack acknowledges all 1-RTT packets that were sent, each path on itself, except
@@ -158,6 +190,7 @@ func (tc *testConn) readDatagram(d *peerDatagram) {
 		b = b[len(p.raw):]
 		d.packets = append(d.packets, p)
 		tc.packets = append(tc.packets, p)
+		tc.count(p)
 		tc.checkPacket(p)
 		for _, f := range p.frames {
 			tc.learn(p, f)

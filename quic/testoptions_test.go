@@ -26,3 +26,6 @@ type rejectEarly struct{}
 
 // socketMTU is an option: the MTU of the interface of the first socket.
 type socketMTU int
+
+// reportECN is an option: the peer reports the ECN fields of what it receives.
+type reportECN struct{}

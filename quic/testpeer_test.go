@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
+	"github.com/mqvpn/mqvpn/quic/internal/wire"
 )
 
 // What the scripted peer consists of besides its frames: sockets without a network,
@@ -89,6 +90,7 @@ type peerDatagram struct {
 	from    netip.Addr // invalid: the kernel's choice
 	to      netip.AddrPort
 	data    []byte
+	ecn     udpio.ECN
 	at      time.Time
 	packets []*peerPacket
 }
@@ -134,7 +136,7 @@ func (s *testSocket) WriteBatch(runs []udpio.Run) (int, error) {
 			if s.mtu > 0 && len(d)+28 > s.mtu {
 				return i, udpio.ErrMessageTooLong
 			}
-			s.tc.sent <- &peerDatagram{sock: s, from: runs[i].Src, to: runs[i].Dst, data: bytes.Clone(d), at: time.Now()}
+			s.tc.sent <- &peerDatagram{sock: s, from: runs[i].Src, to: runs[i].Dst, data: bytes.Clone(d), ecn: runs[i].ECN, at: time.Now()}
 		}
 	}
 	return len(runs), nil
@@ -256,6 +258,7 @@ type testLevel struct {
 	read, write *keys
 	next        uint64 // packet number
 	received    map[uint64]bool
+	ecn         wire.ECNCounts
 	crypto      []byte // from TLS, from cryptoSent on not sent yet
 	cryptoSent  uint64
 	cryptoRead  uint64

@@ -47,9 +47,10 @@ func (b *txBatch) begin(size int) []byte {
 	return b.buf[b.n : b.n : b.n+size]
 }
 
-// segment is the segment size of the open run, or 0.
-func (b *txBatch) segment() int {
-	if !b.open {
+// segment is the segment size of the open run, if packets with this ECN field can
+// join it, or 0.
+func (b *txBatch) segment(ecn udpio.ECN) int {
+	if !b.open || b.runs[len(b.runs)-1].ECN != ecn {
 		return 0
 	}
 	return b.runs[len(b.runs)-1].SegSize
@@ -57,19 +58,19 @@ func (b *txBatch) segment() int {
 
 // commit adds the packet of n bytes that was built where begin said. It joins the
 // open run if it is not larger than its segments; a shorter one closes it.
-func (b *txBatch) commit(n int, to tuple, pn packetNumber) {
+func (b *txBatch) commit(n int, to tuple, ecn udpio.ECN, pn packetNumber) {
 	start := b.n
 	b.n += n
 	if b.open {
 		r := &b.runs[len(b.runs)-1]
-		if n <= r.SegSize && r.Dst == to.remote && r.Src == to.local && len(r.Data)+n <= udpio.MaxRunBytes {
+		if n <= r.SegSize && r.Dst == to.remote && r.Src == to.local && r.ECN == ecn && len(r.Data)+n <= udpio.MaxRunBytes {
 			r.Data = r.Data[:len(r.Data)+n]
 			b.pns[len(b.pns)-1].last = pn
 			b.open = n == r.SegSize && r.Segments() < udpio.MaxSegments
 			return
 		}
 	}
-	b.runs = append(b.runs, udpio.Run{Data: b.buf[start:b.n], SegSize: n, Dst: to.remote, Src: to.local})
+	b.runs = append(b.runs, udpio.Run{Data: b.buf[start:b.n], SegSize: n, Dst: to.remote, Src: to.local, ECN: ecn})
 	b.pns = append(b.pns, runNumbers{pn, pn})
 	b.open = true
 }

@@ -46,6 +46,7 @@ type pathStatus struct {
 	Rate     float64        `json:"rate_bps"`   // estimated, bit/s
 	Loss     float64        `json:"loss"`       // fraction, lately
 	MTU      int            `json:"mtu"`        // largest IP packet on the link
+	ECN      string         `json:"ecn"`        // testing, unknown, capable, failed
 	Share    float64        `json:"share"`      // of the bytes sent
 	ShareNow float64        `json:"share_now"`  // of those sent in the last second
 	Weight   float64        `json:"weight_bps"` // that the scheduler gives it, bit/s
@@ -126,7 +127,7 @@ func newPathStatus(st quic.ConnStats) []pathStatus {
 			Cwnd: p.Cwnd, InFlight: p.InFlight,
 			BytesTx: p.BytesSent + headers*p.PacketsSent, BytesRx: p.BytesReceived + headers*p.PacketsReceived,
 			PktSent: p.PacketsSent, PktRecv: p.PacketsReceived, PktLost: p.PacketsLost,
-			Rate: p.Rate * 8, Loss: p.Loss, MTU: p.MTU + int(headers),
+			Rate: p.Rate * 8, Loss: p.Loss, MTU: p.MTU + int(headers), ECN: p.ECN,
 			ShareNow: p.Share, Weight: p.Weight * 8, Pins: p.Pins, Priority: priorityName(p.Priority), StateSec: p.Since.Seconds(),
 		}
 		total += ps.BytesTx

@@ -51,6 +51,8 @@ type LinkConfig struct {
 	MarkBytes int
 	// ClearECN sets the ECN field to Not-ECT.
 	ClearECN bool
+	// DropECN drops the packets whose ECN field is not Not-ECT.
+	DropECN bool
 	// Seed seeds the randomness, and its remainder modulo LinkTick is the link's
 	// offset on the grid. It cannot be changed later.
 	Seed uint64
@@ -65,11 +67,12 @@ const (
 	DropMTU                  // larger than the MTU
 	DropQueue                // the queue was full
 	DropLoss                 // lost by chance or by mask
+	DropECN                  // the ECN field was not Not-ECT
 	numDropReasons
 )
 
 func (d DropReason) String() string {
-	return [...]string{"delivered", "blackhole", "mtu", "queue", "loss"}[d]
+	return [...]string{"delivered", "blackhole", "mtu", "queue", "loss", "ecn"}[d]
 }
 
 // LinkStats counts what happened to the packets given to a link.
@@ -146,7 +149,9 @@ func (l *Link) AdmitECN(now time.Duration, size int, ecn uint8) (at time.Duratio
 	defer l.mu.Unlock()
 	l.drain(now)
 	marked := false
-	at, drop = l.admit(now, size)
+	if drop = DropECN; !l.cfg.DropECN || ecn == uint8(udpio.NotECT) {
+		at, drop = l.admit(now, size)
+	}
 	if drop != NotDropped {
 		l.stats.Dropped[drop]++
 		return 0, 0, drop

@@ -228,6 +228,15 @@ func TestLinkECN(t *testing.T) {
 	if _, got, _ := l.AdmitECN(0, 1500, ce); got != notECT {
 		t.Errorf("cleared field is %d", got)
 	}
+	l = NewLink(LinkConfig{DropECN: true})
+	for in, want := range map[uint8]DropReason{notECT: NotDropped, ect0: DropECN, ect1: DropECN, ce: DropECN} {
+		if _, _, drop := l.AdmitECN(0, 1500, in); drop != want {
+			t.Errorf("packet with %d: %v, want %v", in, drop, want)
+		}
+	}
+	if s := l.Stats(); s.Packets != 1 || s.Dropped[DropECN] != 3 {
+		t.Errorf("stats %+v", s)
+	}
 }
 
 // A change applies to the packets to come and does not let them overtake.

@@ -209,7 +209,9 @@ func (b *BBR) Lost(l Loss) {
 	b.noteLoss(l)
 	b.rs.Now = l.Now
 	if l.ECN {
+		b.rs.TxInFlight, b.rs.RateLimited = l.TxInFlight, l.RateLimited
 		b.marked()
+		b.undo = bbrUndo{}
 		return
 	}
 	if l.NewRun {

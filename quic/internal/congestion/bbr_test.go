@@ -328,6 +328,11 @@ func TestBBRMarks(t *testing.T) {
 	if p.b.inflightShortterm == unbounded {
 		t.Error("a mark in CRUISE changed nothing")
 	}
+	window := p.b.Window()
+	p.b.SpuriousLoss(p.now)
+	if got := p.b.Window(); got != window || p.b.inflightShortterm == unbounded {
+		t.Errorf("window %d after a spurious loss beside a mark, want %d", got, window)
+	}
 }
 
 func TestBBRPersistentCongestion(t *testing.T) {

@@ -280,6 +280,13 @@ func TestCubicSpuriousLoss(t *testing.T) {
 	if got := c.Window(); got != int(float64(window)*cubicBeta) {
 		t.Errorf("window %d after a mark, want %d", got, int(float64(window)*cubicBeta))
 	}
+	lose(c, now+3*time.Second)
+	window = c.Window()
+	c.Lost(Loss{Now: now + 3*time.Second, SentTime: now + 2950*ms, ECN: true})
+	c.SpuriousLoss(now + 3100*ms)
+	if got := c.Window(); got != window {
+		t.Errorf("window %d after a spurious loss beside a mark, want %d", got, window)
+	}
 }
 
 func TestHyStart(t *testing.T) {

@@ -160,6 +160,7 @@ func (c *Cubic) Lost(l Loss) {
 		c.endRetreat()
 	}
 	wrong := c.resumption.lose(l, covered)
+	c.undoable = c.undoable && !l.ECN
 	// R9002-7.3.2-2
 	if covered {
 		return
