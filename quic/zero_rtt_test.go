@@ -429,17 +429,6 @@ func TestTicketOnTheWire(t *testing.T) {
 	}
 }
 
-// TestCryptoInEarlyData is a violation.
-func TestCryptoInEarlyData(t *testing.T) { // R9001-8.3-2
-	session := clientSession(t, earlyServer)
-	scripted(t, serverSide, func(t *testing.T, tc *testConn) {
-		tc.writePackets(tc.flight(packetInitial)...)
-		tc.skip()
-		tc.writePackets(earlyData(frCrypto(0, []byte{5, 0, 0, 0})))
-		tc.wantClose("CRYPTO in a 0-RTT packet", ProtocolViolation)
-	}, earlyServer, session)
-}
-
 // early has a client of the simulated network send data in 0-RTT, and returns it with
 // what the server got and when.
 func (n *testNet) early(t *testing.T) (client *Conn, after time.Duration, early bool) {
