@@ -16,12 +16,6 @@ import (
 // rule names. Streams: 0 and 2 are the client's, 1 and 3 the server's; 2 and 3 are
 // unidirectional.
 func TestFrameErrors(t *testing.T) {
-	const big = 1<<62 - 1
-	// A window of 1000 bytes for a stream and 1500 for all, 3 streams of each type.
-	limits := func(c *Config) {
-		c.StreamReceiveWindow, c.ConnReceiveWindow = 1000, 1500
-		c.MaxIncomingStreams, c.MaxIncomingUniStreams = 3, 3
-	}
 	for _, test := range []struct {
 		name   string // with the requirements
 		side   testSide
@@ -34,43 +28,13 @@ func TestFrameErrors(t *testing.T) {
 		{"frame cut short", clientSide, FrameEncodingError, []testFrame{frRaw(0x06, 0x00, 0x05, 0xaa)}},
 		{"type of PING in two bytes", clientSide, ProtocolViolation, []testFrame{frRaw(0x40, 0x01)}},
 
-		{"ACK of a packet never sent R9000-13.1-2", clientSide, ProtocolViolation, []testFrame{frAck(1 << 20)}},
-		{"ACK range below 0 R9000-19.3.1-1", serverSide, FrameEncodingError, []testFrame{frInts(tAck, 0, 0, 0, 1)}},
-		{"ACK gap below 0 R9000-19.3.1-1", clientSide, FrameEncodingError, []testFrame{frInts(tAck, 0, 0, 1, 0, 0, 0)}},
-
 		{"RESET_STREAM of a stream that we send R9000-19.4-1", clientSide, StreamStateError, []testFrame{frInts(tResetStream, 2, 0, 0)}},
 		{"RESET_STREAM of a stream that we send R9000-19.4-1", serverSide, StreamStateError, []testFrame{frInts(tResetStream, 3, 0, 0)}},
-		{"STOP_SENDING before our stream exists R9000-19.5-1", clientSide, StreamStateError, []testFrame{frInts(tStopSending, 0, 0)}},
 		{"STOP_SENDING of a stream that we receive R9000-19.5-2", clientSide, StreamStateError, []testFrame{frInts(tStopSending, 3, 0)}},
 		{"STREAM before our stream exists R9000-19.8-1", serverSide, StreamStateError, []testFrame{frStream(1, 0, "x")}},
 		{"STREAM of a stream that we send R9000-19.8-1", clientSide, StreamStateError, []testFrame{frStream(2, 0, "x")}},
-		{"MAX_STREAM_DATA before our stream exists R9000-19.10-1", clientSide, StreamStateError, []testFrame{frInts(tMaxStreamData, 4, 1)}},
 		{"MAX_STREAM_DATA of a stream that we receive R9000-19.10-2", serverSide, StreamStateError, []testFrame{frInts(tMaxStreamData, 2, 1)}},
 		{"STREAM_DATA_BLOCKED of a stream that we send R9000-19.13-1", clientSide, StreamStateError, []testFrame{frInts(tStreamDataBlocked, 2, 1)}},
-
-		{"CRYPTO beyond 2^62-1 R9000-19.6-1", clientSide, FrameEncodingError, []testFrame{frCrypto(big, []byte("x"))}},
-		{"STREAM beyond 2^62-1 R9000-19.8-2", clientSide, FrameEncodingError, []testFrame{frStream(1, big, "x")}},
-		{"CRYPTO beyond the buffer R9000-7.5-2", clientSide, CryptoBufferExceeded, []testFrame{frCrypto(1<<20, []byte("x"))}},
-
-		{"beyond the limit of the stream R9000-4.1-2", clientSide, FlowControlError, []testFrame{frStream(1, 1000, "x")}},
-		{"beyond the limit of the connection R9000-4.1-3", serverSide, FlowControlError, []testFrame{frStream(0, 999, "x"), frStream(4, 500, "x")}},
-		{"final size beyond the limit of the connection R9000-4.5-1 R9000-19.9-1", clientSide, FlowControlError,
-			[]testFrame{frInts(tResetStream, 3, 0, 1000), frInts(tResetStream, 7, 0, 501)}},
-		{"data beyond the final size R9000-4.5-4", clientSide, FinalSizeError, []testFrame{frStreamFin(1, 0, "abc"), frStream(1, 3, "d")}},
-		{"final size changes R9000-4.5-3", serverSide, FinalSizeError, []testFrame{frStreamFin(0, 0, "abc"), frInts(tResetStream, 0, 0, 4)}},
-		{"final size below what was received R9000-4.5-3", clientSide, FinalSizeError, []testFrame{frStream(1, 0, "abcd"), frStreamFin(1, 0, "abc")}},
-		{"too many streams R9000-4.6-4", clientSide, StreamLimitError, []testFrame{frStream(3*4+1, 0, "")}},
-		{"too many unidirectional streams R9000-4.6-4", serverSide, StreamLimitError, []testFrame{frInts(tStreamDataBlocked, 3*4+2, 0)}},
-		{"MAX_STREAMS above 2^60 R9000-4.6-2 R9000-19.11-1", clientSide, FrameEncodingError, []testFrame{frInts(tMaxStreamsBidi, 1<<60+1)}},
-		{"MAX_STREAMS above 2^60 R9000-4.6-2 R9000-19.11-1", serverSide, FrameEncodingError, []testFrame{frInts(tMaxStreamsUni, 1<<60+1)}},
-		{"STREAMS_BLOCKED above 2^60 R9000-19.14-1", serverSide, FrameEncodingError, []testFrame{frInts(tStreamsBlockedBidi, 1<<60+1)}},
-
-		{"NEW_TOKEN without a token R9000-19.7-1", clientSide, FrameEncodingError, []testFrame{frNewToken("")}},
-
-		{"empty connection id R9000-19.15-1", clientSide, FrameEncodingError, []testFrame{frNewConnectionID(1, 0, nil, [16]byte{1})}},
-		{"connection id of 21 bytes R9000-19.15-1", serverSide, FrameEncodingError, []testFrame{frNewConnectionID(1, 0, make([]byte, 21), [16]byte{1})}},
-		{"Retire Prior To above the sequence number R9000-19.15-3", clientSide, FrameEncodingError, []testFrame{frNewConnectionID(1, 2, peerCID(0, 1), peerToken(0, 1))}},
-		{"connection id never issued is retired R9000-19.16-1", serverSide, ProtocolViolation, []testFrame{frInts(tRetireConnectionID, 9)}},
 	} {
 		t.Run(test.side.String()+" "+test.name, func(t *testing.T) {
 			established(t, test.side, func(t *testing.T, tc *testConn) {
@@ -85,7 +49,7 @@ func TestFrameErrors(t *testing.T) {
 						t.Errorf("CONNECTION_CLOSE names frame type 0x%x, want 0x%x", f.ints[1], want)
 					}
 				}
-			}, limits)
+			})
 		})
 	}
 }

@@ -128,45 +128,6 @@ func TestPacketNumbersUsedUp(t *testing.T) { // R9000-12.3-3
 	})
 }
 
-// TestDatagramAboveLimit: a DATAGRAM frame with its type and length must not be larger
-// than what was announced.
-func TestDatagramAboveLimit(t *testing.T) { // R9221-3-4
-	for _, tt := range []struct {
-		limit uint64
-		ok    bool
-	}{{102, true}, {101, false}} {
-		bothSides(t, func(t *testing.T, tc *testConn) {
-			tc.core().localParams.maxDatagramFrameSize = tt.limit
-			tc.write(frDatagram(string(make([]byte, 99)))) // and two bytes of length
-			if tt.ok {
-				tc.wantAlive("at the limit")
-			} else {
-				tc.wantClose("beyond the limit", ProtocolViolation)
-			}
-		})
-	}
-}
-
-// TestInternalError on the wire: what we cannot do is told so.
-func TestInternalError(t *testing.T) {
-	bothSides(t, func(t *testing.T, tc *testConn) {
-		const perPacket = 150
-		id := uint64(0)
-		if tc.isClient {
-			id = 1
-		}
-		for off := uint64(0); off <= 2*(maxReceiveGaps+perPacket); {
-			var frames []testFrame
-			for range perPacket {
-				off += 2
-				frames = append(frames, frStream(id, off, "x"))
-			}
-			tc.write(frames...)
-		}
-		tc.wantClose("too many gaps", InternalError)
-	})
-}
-
 // TestInitialMaxPathIDRange: however many paths are asked for.
 func TestInitialMaxPathIDRange(t *testing.T) { // RMP21-2.1-1
 	established(t, clientSide, func(t *testing.T, tc *testConn) {
