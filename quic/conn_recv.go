@@ -389,16 +389,12 @@ func (c *Conn) handleFrames(now instant, p *pathState, sp spaceID, pt wire.Packe
 		return false, &TransportError{Code: ProtocolViolation, Reason: "packet without frames"}
 	}
 	f := &c.frame
-	cp := c.cp
-	if !c.complete {
-		cp = nil
-	}
 	for len(payload) > 0 {
 		n, perr := f.Parse(payload, c.cp)
 		if perr != 0 {
 			return false, &TransportError{Code: TransportErrorCode(perr.TransportCode()), FrameType: f.WireType, Reason: perr.String()}
 		}
-		if !f.Type.AllowedIn(pt) || f.Type >= wire.FrameTypePathAck && cp == nil { // R9000-12.4-2 RMP21-4-2
+		if !f.Type.AllowedIn(pt) { // R9000-12.4-2 RMP21-4-2
 			return false, &TransportError{Code: ProtocolViolation, FrameType: f.WireType, Reason: f.Type.String() + " in a packet of type " + pt.String()}
 		}
 		eliciting = eliciting || f.Type.AckEliciting()
