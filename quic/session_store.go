@@ -4,7 +4,6 @@ package quic
 
 import (
 	"bytes"
-	"crypto/tls"
 	"net/netip"
 	"slices"
 	"sync"
@@ -34,7 +33,7 @@ type serverKey struct {
 type storedServer struct {
 	key      serverKey
 	tokens   [][]byte // newest last
-	sessions []*tls.ClientSessionState
+	sessions []storedSession
 }
 
 // NewSessionStore makes a store for up to so many servers; those not heard of for the

@@ -79,7 +79,17 @@ func (c *Conn) tlsConfig() *tls.Config {
 		return c.cfg.TLS
 	}
 	t := c.cfg.TLS.Clone()
-	t.ClientSessionCache = sessionCache{c.cfg.Sessions, c.serverKey()}
+	cache := &sessionCache{store: c.cfg.Sessions, key: c.serverKey(), now: t.Time}
+	if cache.now == nil {
+		cache.now = time.Now
+	}
+	t.ClientSessionCache = cache
+	t.Time = func() time.Time {
+		if c.complete {
+			return cache.now()
+		}
+		return cache.now().Add(-cache.late)
+	}
 	return t
 }
 
@@ -87,25 +97,39 @@ func (c *Conn) tlsConfig() *tls.Config {
 type sessionCache struct {
 	store *SessionStore
 	key   serverKey
+	now   func() time.Time
+	// late is how much older than it is crypto/tls would make the ticket that was taken:
+	// it remembers the second in which a ticket came. Its clock is late by that until the
+	// handshake is complete, because servers refuse 0-RTT with a ticket that is older at
+	// the client than at the server (RFC 8446 section 8.3).
+	late time.Duration
 }
 
-func (s sessionCache) Get(string) (*tls.ClientSessionState, bool) {
+// storedSession is a TLS session, and when in its second it came.
+type storedSession struct {
+	*tls.ClientSessionState
+	late time.Duration
+}
+
+func (s *sessionCache) Get(string) (*tls.ClientSessionState, bool) {
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	e := s.store.of(s.key)
 	if e == nil {
 		return nil, false
 	}
-	cs := takeNewest(&e.sessions)
-	return cs, cs != nil
+	session := takeNewest(&e.sessions)
+	s.late = session.late
+	return session.ClientSessionState, session.ClientSessionState != nil
 }
 
-func (s sessionCache) Put(_ string, cs *tls.ClientSessionState) {
+func (s *sessionCache) Put(_ string, cs *tls.ClientSessionState) {
 	if cs == nil {
 		return // what Get has returned is not there any more
 	}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	e := s.store.touch(s.key)
-	e.sessions = pushNewest(e.sessions, cs)
+	late := time.Duration(s.now().Nanosecond())
+	e.sessions = pushNewest(e.sessions, storedSession{cs, late})
 }

@@ -494,13 +494,45 @@ func TestEarlyDataOnce(t *testing.T) {
 	}, func(n *testNet) {
 		client, _, _ := n.early(t)
 		time.Sleep(time.Second)
-		store := n.clientConfig.Sessions
-		session, _ := sessionCache{store, client.serverKey()}.Get("")
+		cache := client.tlsConfig().ClientSessionCache
+		session, _ := cache.Get("")
 		for i, want := range []bool{true, false, false} {
-			sessionCache{store, client.serverKey()}.Put("", session)
+			cache.Put("", session)
 			c, _, early := n.early(t)
 			if c.Used0RTT() != want || early != want || !c.ConnectionState().DidResume {
 				t.Errorf("use %d of a ticket: 0-RTT %v", i, c.Used0RTT())
+			}
+		}
+	})
+}
+
+// TestTicketAge: the age that crypto/tls reports of a ticket is the time since it came,
+// although it remembers that in whole seconds only.
+func TestTicketAge(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, {}}, func(client, server *Config) {
+		client.Sessions = NewSessionStore(1)
+	}, func(n *testNet) {
+		time.Sleep(300 * ms)
+		for _, wait := range []time.Duration{500 * ms, 2800 * ms} {
+			n.connect(t)
+			server := serverKey{name: n.clientConfig.TLS.ServerName, addr: serverAddr}
+			hasTicket := func() bool {
+				n.clientConfig.Sessions.mu.Lock()
+				defer n.clientConfig.Sessions.mu.Unlock()
+				e := n.clientConfig.Sessions.of(server)
+				return e != nil && len(e.sessions) > 0
+			}
+			for !hasTicket() {
+				time.Sleep(ms)
+			}
+			came := time.Now()
+			time.Sleep(wait)
+			next := newClientConn(n.client, n.clientConfig.withDefaults(), n.client.socket(n.sockets[0]), serverAddr)
+			conf := next.tlsConfig()
+			conf.ClientSessionCache.Get("")
+			age := conf.Time().Sub(time.Unix(came.Unix(), 0))
+			if want := time.Since(came); age < want || age > want+ms {
+				t.Errorf("a ticket is %v old after %v", age, want)
 			}
 		}
 	})
