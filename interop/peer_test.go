@@ -23,6 +23,7 @@ const (
 	envPeer      = "MQVPN_INTEROP_PEER" // which implementation
 	envDirectory = "MQVPN_INTEROP_DIR"  // holds www, downloads and certs
 	envListen    = "MQVPN_INTEROP_LISTEN"
+	envHTTP3     = "MQVPN_INTEROP_HTTP3" // not empty: the other side has nothing else
 )
 
 var errUnsupported = errors.New("unsupported test case")
@@ -32,6 +33,7 @@ var peers = map[string]func(context.Context, endpoint.Options) int{
 	"mqvpn":   endpoint.Run,
 	"quic-go": exitCode(runQUICGo),
 	"x/net":   exitCode(runXNet),
+	"ngtcp2":  exitCode(runNgtcp2),
 }
 
 func exitCode(run func(context.Context, endpoint.Options) error) func(context.Context, endpoint.Options) int {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		o := endpoint.FromEnv()
 		dir := os.Getenv(envDirectory)
 		o.WWW, o.Downloads, o.Certs = filepath.Join(dir, "www"), filepath.Join(dir, "downloads"), filepath.Join(dir, "certs")
-		o.Listen = os.Getenv(envListen)
+		o.Listen, o.HTTP3 = os.Getenv(envListen), os.Getenv(envHTTP3) != ""
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 		code := peers[peer](ctx, o)
 		stop()
