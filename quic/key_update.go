@@ -52,7 +52,7 @@ func (k *appKeys) mayUpdate(now instant, confirmed bool, pto time.Duration) bool
 	if !confirmed || k.prevRead != nil {
 		return false
 	}
-	return k.acked && now.sub(k.ackedAt) >= 3*pto
+	return k.acked && (k.updates == 0 || now.sub(k.ackedAt) >= 3*pto)
 }
 
 // expire drops the old read keys in time.
