@@ -243,9 +243,10 @@ func (c *Conn) lastPath(p *pathState) bool {
 	return !slices.ContainsFunc(c.paths, func(q *pathState) bool { return q != p && q.phase < pathAbandoning })
 }
 
-// pathWaits says that a path waits to be opened, and not for its link.
+// pathWaits says that a path waits to be opened, and not for its link. None is opened
+// before the handshake is confirmed, which takes path 0.
 func (c *Conn) pathWaits() bool {
-	return slices.ContainsFunc(c.wishes, func(w pathWish) bool { return !w.linkDown })
+	return c.confirmed && slices.ContainsFunc(c.wishes, func(w pathWish) bool { return !w.linkDown })
 }
 
 // dropWishes forgets the paths of this label that wait to be opened.

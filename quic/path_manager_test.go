@@ -691,3 +691,24 @@ func TestDraft15(t *testing.T) {
 		tc.wantAlive("draft-15")
 	}, multipathUpTo(2), draft15{})
 }
+
+// TestAbandonBeforeConfirmation: another path cannot be opened before the handshake is
+// confirmed, so that path 0 is the last one even if others wait.
+func TestAbandonBeforeConfirmation(t *testing.T) {
+	for name, abandon := range map[string]func(tc *testConn){
+		"application": func(tc *testConn) { tc.conn.AbandonPath(0) },
+		"peer":        func(tc *testConn) { tc.write(frInts(tPathAbandon, 0, 0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+				tc.completeHandshake()
+				if err := tc.conn.OpenPath(tc.addSocket(testOtherAddr), tc.addr, "waits"); err != nil {
+					t.Fatal(err)
+				}
+				tc.skip()
+				abandon(tc)
+				tc.wantClose("the last path was abandoned", NoError)
+			}, multipathUpTo(2))
+		})
+	}
+}
