@@ -183,6 +183,21 @@ func TestPTOInHandshake(t *testing.T) {
 			t.Errorf("PTO count %d after an acknowledged Handshake packet", lt.ptoCount)
 		}
 	})
+	t.Run("client that may not know that the handshake is confirmed", func(t *testing.T) {
+		lt := newLossTest(t, withHandshake(true))
+		lt.setHandshakeKeys()
+		lt.sendAs(0, handshakeSpace, inFlightPacket)
+		lt.sendAs(0, appSpace, inFlightPacket)
+		lt.wantExpired("Handshake, beside Initial", pto, true)
+		if a := lt.space[appSpace].ptoProbes; a != 0 {
+			t.Errorf("%d 1-RTT probes are due, want none", a)
+		}
+		lt.discardSpace(initialSpace)
+		lt.wantExpired("Handshake", 3*pto, true)
+		if h, a := lt.space[handshakeSpace].ptoProbes, lt.space[appSpace].ptoProbes; h != 2 || a != 1 {
+			t.Errorf("%d Handshake and %d 1-RTT probes are due, want 2 and 1", h, a)
+		}
+	})
 	t.Run("server has nothing to fear", func(t *testing.T) {
 		lt := newLossTest(t, withHandshake(false))
 		lt.wantNoTimer("nothing in flight")
