@@ -150,7 +150,7 @@ func (m *mtuState) lost(size int) {
 // what the interface permits now, as far as it tells.
 func (m *mtuState) tooLong(size, interfaceMax int) {
 	m.max = max(minInitialSize, min(m.max, size-1, interfaceMax))
-	if size <= m.size { // no probe: what was confirmed does not hold any more
+	if m.size > m.max || size <= m.size { // what was confirmed does not hold any more
 		m.blackhole()
 		return
 	}

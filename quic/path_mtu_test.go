@@ -131,6 +131,19 @@ func TestMTURefused(t *testing.T) {
 	}, socketMTU(1500))
 }
 
+// TestProbeRefused: the interface allows less now than what was confirmed before, as the
+// kernel's answer to a larger probe shows.
+func TestProbeRefused(t *testing.T) {
+	var m mtuState
+	m.init(1500, false)
+	m.start(65527)
+	m.acked(ipv6ProbeSize)
+	m.tooLong(1472, 1264)
+	if m.size != minInitialSize || m.max != 1264 {
+		t.Errorf("MTU %d, at most %d", m.size, m.max)
+	}
+}
+
 // TestSocketFull: what is sealed waits for the socket, and nothing spins.
 func TestSocketFull(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {
