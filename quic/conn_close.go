@@ -91,15 +91,18 @@ func (c *Conn) receiveClosing(m *rxMsg, d []byte) {
 	c.closing.due = c.closing.due || n&(n-1) == 0
 }
 
-// sendClosing sends CONNECTION_CLOSE, if it is due, and what a full socket has kept back.
+// sendClosing sends CONNECTION_CLOSE, if it is due, and what a full socket has kept back,
+// unless the peer has closed.
 func (c *Conn) sendClosing(now instant) {
-	if c.closing.phase == closing {
-		if c.closing.due {
-			c.closing.due = false
-			c.buildClosing(now)
-		}
-		for _, p := range c.paths {
+	if c.closing.phase == closing && c.closing.due {
+		c.closing.due = false
+		c.buildClosing(now)
+	}
+	for _, p := range c.paths {
+		if c.closing.phase == closing {
 			c.flush(now, p)
+		} else {
+			p.batch.release()
 		}
 	}
 	c.closing.ended = c.closing.ended || c.closing.quit
