@@ -20,7 +20,7 @@ type randomCIDUse struct {
 // check checks the invariants of both ends.
 func (r *randomRun) check() error {
 	for _, end := range r.ends {
-		if end.ended {
+		if end.ended || end.held {
 			continue
 		}
 		for _, f := range []func(*randomEnd) error{
@@ -31,7 +31,7 @@ func (r *randomRun) check() error {
 				return fmt.Errorf("%s: %w", end.name, err)
 			}
 		}
-		if !end.peer.ended {
+		if !end.peer.ended && !end.peer.held {
 			if err := end.checkAgainstPeer(); err != nil {
 				return fmt.Errorf("%s: %w", end.name, err)
 			}
@@ -54,7 +54,7 @@ func (r *randomRun) checkPools() error {
 				continue
 			}
 			tx++
-			if len(p.batch.runs) == 0 || !p.sockBlocked {
+			if !end.held && (len(p.batch.runs) == 0 || !p.sockBlocked) {
 				return fmt.Errorf("%s: path %d is %v, holds a transmit buffer with %d runs; blocked %v", end.name, p.id, p.phase, len(p.batch.runs), p.sockBlocked)
 			}
 		}
@@ -166,7 +166,7 @@ func (end *randomEnd) checkRings() error {
 			return fmt.Errorf("path %d: loss fraction %v", p.id, l.lossFraction)
 		case l.rate.rate() < 0 || math.IsNaN(l.rate.rate()) || math.IsInf(l.rate.rate(), 0):
 			return fmt.Errorf("path %d: rate %v", p.id, l.rate.rate())
-		case l.rtt.hasSample() && (l.rtt.smoothed <= 0 || l.rtt.min <= 0 || l.rtt.variation < 0):
+		case l.rtt.smoothed < 0 || l.rtt.min < 0 || l.rtt.variation < 0 || l.rtt.min == 0 && l.rtt.hasSample() && !end.peer.held:
 			return fmt.Errorf("path %d: RTT %+v", p.id, l.rtt)
 		}
 	}
@@ -189,6 +189,9 @@ func checkRanges(a *ackState) error {
 // retired are gone.
 func (end *randomEnd) checkIDs() error {
 	c := end.c
+	if c.closing.phase != notClosing {
+		return nil // nothing is put right any more
+	}
 	locals, tokens := 0, 0
 	for _, s := range c.ids {
 		locals += len(s.local)
@@ -226,7 +229,7 @@ func (end *randomEnd) checkIDs() error {
 		}
 		if s.path != nil && len(s.remote) > 0 && s.remote[0].hasToken {
 			tokens++
-			if end.e.table.byToken[s.remote[0].token] != c {
+			if end.e.table.byToken[s.remote[0].token] != c && !end.peer.held {
 				return fmt.Errorf("path id %d: the token of the connection id in use is not known", s.id)
 			}
 		}
@@ -234,7 +237,7 @@ func (end *randomEnd) checkIDs() error {
 	if locals != len(c.byCID) || locals != len(end.e.table.byCID) {
 		return fmt.Errorf("%d connection ids, in the tables %d and %d", locals, len(c.byCID), len(end.e.table.byCID))
 	}
-	if tokens != len(end.e.table.byToken) {
+	if tokens != len(end.e.table.byToken) && !end.peer.held { // a peer may give the same one twice
 		return fmt.Errorf("%d reset tokens, in the table %d", tokens, len(end.e.table.byToken))
 	}
 	return nil
@@ -521,7 +524,7 @@ func (end *randomEnd) checkTimers() error {
 			return fmt.Errorf("path id %d is abandoned without an end", s.id)
 		}
 	}
-	if !live && earliest(c.lastPathGone, c.nextWish) == 0 {
+	if !live && c.lastPathGone == 0 && len(c.wishes) == 0 {
 		return errors.New("there is no path, and no end")
 	}
 	return nil
@@ -539,6 +542,26 @@ func (end *randomEnd) checkBounds() error {
 		return fmt.Errorf("%d datagrams of %d bytes are queued", c.dgrams.packets, c.dgrams.bytes)
 	case len(c.wishes) > len(end.r.net.links)+1:
 		return fmt.Errorf("%d paths wait to be opened", len(c.wishes))
+	}
+	for _, s := range c.ids {
+		if len(s.retired) > maxRetirements {
+			return fmt.Errorf("path id %d: %d ranges of retired connection ids", s.id, len(s.retired))
+		}
+	}
+	chunks, streams := 0, 0
+	s := c.streams.all.head
+	for range len(c.streams.streams) {
+		chunks += s.recv.buf.pipe.chunksHeld()
+		streams++
+		s = s.links[queueAll].next
+	}
+	if most := int(c.streams.flow.window/pipeChunkSize) + 2*streams; chunks > most {
+		return fmt.Errorf("%d chunks of received stream data, at most %d", chunks, most)
+	}
+	for sp := range numSpaces {
+		if crypto := c.cryptoOf(sp); crypto != nil && crypto.in.pipe.chunksHeld() > cryptoReceiveWindow/pipeChunkSize+1 {
+			return fmt.Errorf("%d chunks of handshake data", crypto.in.pipe.chunksHeld())
+		}
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func runSequence(t *testing.T, seed uint64) (trace uint64, err error) {
 				panic(e)
 			}
 		}()
-		r := newRandomRun(t, seed, config)
+		r := newRandomRun(t, seed, config, nil)
 		err = r.run()
 		r.cleanup()
 		if err == nil {
@@ -139,6 +139,7 @@ type randomEnd struct {
 	wake    instant // when the next turn is due
 	stalled instant // no turn before
 	ended   bool    // its loop is over
+	held    bool    // it does not run any more, and gets nothing
 	spins   int     // turns since something was sent or received, or time has passed
 	spunAt  instant
 
@@ -148,6 +149,7 @@ type randomEnd struct {
 	nextDgram uint64
 	bad       error // of the datagrams received
 	abandoned bool  // it has abandoned paths
+	early     bool  // the client uses 0-RTT, if it can
 	cids      map[localCIDKey]randomCIDUse
 }
 
@@ -169,13 +171,16 @@ type randomRun struct {
 	bothSides bool // by both ends, which may leave each with another one
 }
 
-func newRandomRun(t *testing.T, seed uint64, tlsConfig *tls.Config) *randomRun {
+func newRandomRun(t *testing.T, seed uint64, tlsConfig *tls.Config, change func(*Config)) *randomRun {
 	r := &randomRun{t: t, rng: rand.New(rand.NewPCG(seed, 0x72616e646f6d))}
 	r.base.packets, r.base.chunks, r.base.tx = packetBufsOut.Load(), rxChunksOut.Load(), txBuffersOut.Load()
 	r.net = newRandomNet(r.rng, func() instant { return r.now }, r.logf)
 	for i, name := range []string{"client", "server"} {
 		cfg := r.randomConfig()
 		cfg.TLS = tlsConfig
+		if change != nil {
+			change(cfg)
+		}
 		e := NewEndpoint(cfg)
 		r.ends[i] = &randomEnd{r: r, name: name, e: e, byID: make(map[uint64]*randomOpStream), datagrams: make(map[uint64]int), cids: make(map[localCIDKey]randomCIDUse)}
 	}
@@ -257,6 +262,7 @@ func (end *randomEnd) FlushDatagrams() {}
 func (r *randomRun) dial() error {
 	begin := func(end *randomEnd, c *Conn) {
 		end.c, c.handler = c, end
+		c.zeroRTT.wanted = end.early
 		end.e.table.add(c.ids[0].local[0].id, c)
 		c.startTLS(r.now)
 	}
@@ -316,7 +322,7 @@ func (r *randomRun) endLoop(end *randomEnd) {
 
 // due says that end has something to do now.
 func (end *randomEnd) due() bool {
-	return !end.ended && end.stalled <= end.r.now && (end.wake <= end.r.now || len(end.c.mb.wake) > 0)
+	return !end.ended && !end.held && end.stalled <= end.r.now && (end.wake <= end.r.now || len(end.c.mb.wake) > 0)
 }
 
 // advance lets time pass.
@@ -327,7 +333,7 @@ func (r *randomRun) advance(d time.Duration) error {
 			next = min(next, instant(at))
 		}
 		for _, e := range r.ends {
-			if !e.ended {
+			if !e.ended && !e.held {
 				next = min(next, max(e.wake, e.stalled))
 			}
 		}
@@ -362,16 +368,19 @@ func (r *randomRun) deliver() {
 		if p.to == r.net.server {
 			end = r.ends[1]
 		}
-		if p.to.closed {
-			continue
+		if !p.to.closed && !end.held {
+			end.receive(p)
 		}
-		es := end.e.socket(p.to)
-		m := udpio.Received{Buf: p.data, N: len(p.data), SegSize: len(p.data), Src: p.from, Dst: p.to.addr.Addr(), ECN: p.ecn}
-		for _, c := range end.e.deliver(es, &m, r.now, nil) {
-			c.mb.signal()
-		}
-		end.spins = 0
 	}
+}
+
+// receive does what the reader of a socket does with a datagram.
+func (end *randomEnd) receive(p randomPacket) {
+	m := udpio.Received{Buf: p.data, N: len(p.data), SegSize: len(p.data), Src: p.from, Dst: p.to.addr.Addr(), ECN: p.ecn}
+	for _, c := range end.e.deliver(end.e.socket(p.to), &m, end.r.now, nil) {
+		c.mb.signal()
+	}
+	end.spins = 0
 }
 
 // call has the application of end do f, which waits for the loop.
