@@ -291,6 +291,7 @@ func (r *randomRun) turn(end *randomEnd) error {
 		case <-end.c.mb.wake:
 		default:
 		}
+		end.c.turns.state.Store(tokenHeld)
 		sent := r.net.sent
 		wake := end.c.turn(r.now)
 		end.wake = wake
@@ -307,7 +308,7 @@ func (r *randomRun) turn(end *randomEnd) error {
 		if wake == 0 {
 			return fmt.Errorf("%s: no timer", end.name)
 		}
-		if wake > r.now && len(end.c.mb.wake) == 0 {
+		if wake > r.now && !end.called() {
 			return end.bad
 		}
 	}
@@ -320,9 +321,15 @@ func (r *randomRun) endLoop(end *randomEnd) {
 	end.ended = true
 }
 
+// called says that somebody wants a turn, which this goroutine runs: it holds the
+// connection all the time.
+func (end *randomEnd) called() bool {
+	return end.c.turns.state.Load() == tokenPending || len(end.c.mb.wake) > 0
+}
+
 // due says that end has something to do now.
 func (end *randomEnd) due() bool {
-	return !end.ended && !end.held && end.stalled <= end.r.now && (end.wake <= end.r.now || len(end.c.mb.wake) > 0)
+	return !end.ended && !end.held && end.stalled <= end.r.now && (end.wake <= end.r.now || end.called())
 }
 
 // advance lets time pass.
@@ -378,7 +385,7 @@ func (r *randomRun) deliver() {
 func (end *randomEnd) receive(p randomPacket) {
 	m := udpio.Received{Buf: p.data, N: len(p.data), SegSize: len(p.data), Src: p.from, Dst: p.to.addr.Addr(), ECN: p.ecn}
 	for _, c := range end.e.deliver(end.e.socket(p.to), &m, end.r.now, nil) {
-		c.mb.signal()
+		c.notify()
 	}
 	end.spins = 0
 }
@@ -391,7 +398,7 @@ func (r *randomRun) call(end *randomEnd, f func()) error {
 		f()
 	}()
 	synctest.Wait()
-	for !end.ended && len(end.c.mb.wake) > 0 {
+	for !end.ended && end.called() {
 		if err := r.turn(end); err != nil {
 			return err
 		}
