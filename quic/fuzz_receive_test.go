@@ -118,30 +118,32 @@ var fuzzTLS = sync.OnceValue(func() *tls.Config {
 
 var fuzzSessionState struct {
 	once  sync.Once
-	state *tls.ClientSessionState
+	state storedSession
 }
 
 // fuzzSession returns a session that allows 0-RTT.
-func fuzzSession(t *testing.T) *tls.ClientSessionState {
+func fuzzSession(t *testing.T) storedSession {
 	fuzzSessionState.once.Do(func() {
 		cryptotest.SetGlobalRandom(t, 0)
 		fuzzTLS()
 		synctest.Test(t, func(t *testing.T) {
-			a := newAttacker(t, nil, nil)
+			a := newAttacker(t, nil, storedSession{})
 			a.r.dial()
 			a.r.advance(2 * time.Second)
 			client := a.r.ends[0]
-			fuzzSessionState.state, _ = sessionCache{client.e.cfg.Sessions, client.c.serverKey()}.Get("")
+			if e := client.e.cfg.Sessions.of(client.c.serverKey()); e != nil {
+				fuzzSessionState.state = takeNewest(&e.sessions)
+			}
 			a.r.cleanup()
 		})
 	})
-	if fuzzSessionState.state == nil {
+	if fuzzSessionState.state.ClientSessionState == nil {
 		t.Fatal("no session")
 	}
 	return fuzzSessionState.state
 }
 
-func newAttacker(t *testing.T, b []byte, session *tls.ClientSessionState) *attacker {
+func newAttacker(t *testing.T, b []byte, session storedSession) *attacker {
 	a := &attacker{in: b, next: make(map[PathID]int64)}
 	flags := a.in.byte()
 	a.r = newRandomRun(t, uint64(a.in.byte()), fuzzTLS(), func(cfg *Config) {
@@ -166,7 +168,8 @@ func newAttacker(t *testing.T, b []byte, session *tls.ClientSessionState) *attac
 	}
 	if flags&fuzzEarly != 0 {
 		r.ends[0].early = true
-		sessionCache{r.ends[0].e.cfg.Sessions, serverKey{name: "server.test", addr: serverAddr}}.Put("", session)
+		e := r.ends[0].e.cfg.Sessions.touch(serverKey{name: "server.test", addr: serverAddr})
+		e.sessions = pushNewest(e.sessions, session)
 	}
 	return a
 }
