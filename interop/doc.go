@@ -11,6 +11,8 @@
 //	go test -v -run 'TestRunner/rebind-addr' .
 //	go test -v -run 'TestRunner/.*/mqvpn_to_quic-go' .
 //
+// TestGoodput compares the goodput of one connection with that of quic-go (-goodput).
+//
 // The endpoint that the runner itself starts is cmd/mqvpn-interop; in the runner's image
 // it stands alone behind the set-up script. By hand, with the runner's variables or flags:
 //

@@ -36,6 +36,8 @@ const (
 
 const up, down = 0, 1 // directions: to the server, to the client
 
+const ect1, ect0 = 1, 2 // of the ECN field
+
 // observed is what a relay has seen.
 type observed struct {
 	datagrams, bytes [2]int

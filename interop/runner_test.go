@@ -62,6 +62,7 @@ var runnerCases = []runnerCase{ // those that wait for the longest first
 	{name: "handshake", client: "handshake", server: "handshake", files: []int{kB}, check: wantNoRetry},
 	{name: "chacha20", client: "chacha20", server: "chacha20", files: []int{100 * kB}, check: wantChaCha20},
 	{name: "retry", client: "retry", server: "retry", files: []int{kB}, check: wantRetry},
+	{name: "ecn", client: "ecn", server: "ecn", files: []int{100 * kB}, check: wantECN},
 	{name: "resumption", client: "resumption", server: "resumption", files: repeat(3, 5*kB), check: wantNo0RTT},
 	{name: "zerortt", client: "zerortt", server: "zerortt", files: repeat(20, kB), check: want0RTT},
 	{name: "ipv6", client: "transfer", server: "transfer", files: []int{5 * kB}, v6: true},
@@ -120,6 +121,15 @@ func want0RTT(o *outcome) error {
 func wantNo0RTT(o *outcome) error {
 	if o.zeroRTT > 0 {
 		return errors.New("0-RTT packets")
+	}
+	return nil
+}
+
+func wantECN(o *outcome) error {
+	for d := range 2 {
+		if o.ecn[d][ect0]+o.ecn[d][ect1] == 0 {
+			return fmt.Errorf("the ECN fields are %v", o.ecn)
+		}
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ var clientCases = map[string]func(*client, context.Context) error{
 	"chacha20":     (*client).fetchOnce,
 	"retry":        (*client).fetchOnce,
 	"http3":        (*client).fetchOnce,
-	"ecn":          (*client).fetchOnce,
+	"ecn":          (*client).fetchWithECN,
 	"multiconnect": (*client).fetchOneByOne,
 	"resumption":   (*client).fetchResumed,
 	"zerortt":      (*client).fetchResumed,
@@ -167,6 +167,19 @@ func (c *client) fetchWithKeyUpdate(ctx context.Context) error {
 		}
 		if s.conn.Stats().KeyUpdates == 0 {
 			return errors.New("the keys were not updated")
+		}
+		return nil
+	})
+}
+
+// fetchWithECN wants the server to have confirmed our marks.
+func (c *client) fetchWithECN(ctx context.Context) error {
+	return c.connect(ctx, c.e.Dial, func(s *session) error {
+		if err := s.fetch(ctx, c.urls); err != nil {
+			return err
+		}
+		if st := s.conn.Stats(); len(st.Paths) == 0 || st.Paths[0].ECN != "capable" {
+			return fmt.Errorf("ECN is not confirmed: %+v", st.Paths)
 		}
 		return nil
 	})

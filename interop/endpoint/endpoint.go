@@ -43,7 +43,6 @@ type Options struct {
 	Certs     string // server: directory of cert.pem and priv.key
 	Listen    string // server: address and port; without an address, all of both families
 	KeyLog    string // file for TLS secrets, "" for none
-	QLogDir   string // directory for qlog files, "" for none
 	HTTP3     bool   // client: HTTP/3 in every test case, for servers that have only that
 
 	Log io.Writer
@@ -60,7 +59,6 @@ func FromEnv() Options {
 		Certs:     "/certs",
 		Listen:    ":443",
 		KeyLog:    os.Getenv("SSLKEYLOGFILE"),
-		QLogDir:   os.Getenv("QLOGDIR"),
 		Log:       os.Stderr,
 	}
 }
