@@ -131,7 +131,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	fs.BoolVar(&o.null, "null", false, "bench: compare with the null tunnel, which does only what every tunnel must")
 	fs.StringVar(&o.vs, "vs", "", "bench: compare with the mqvpn-server and mqvpn-client in `DIR`")
 	fs.StringArrayVar(&o.without, "without", nil, "bench: compare with mqvpn without some of gso, gro and tun, `OFFLOADS` separated by commas; may be repeated")
-	fs.BoolVar(&o.cpuProfile, "cpuprofile", false, "bench: write CPU profiles of both ends, of all rows of a round")
+	fs.BoolVar(&o.cpuProfile, "cpuprofile", false, "bench: write CPU profiles and flame graphs of both ends, of all rows of a round")
 	fs.StringSliceVar(&o.kinds, "kinds", nil, "flood: `KINDS` of datagrams, separated by commas: "+strings.Join(flood.Kinds(), ", ")+" (default all)")
 	fs.IntSliceVar(&o.rates, "rates", []int{20000}, "flood: datagrams per second, several separated by commas")
 	help := fs.BoolP("help", "h", false, "print this")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/signal"
+	"path/filepath"
 	"time"
 
 	"github.com/mqvpn/mqvpn/internal/lab"
@@ -56,6 +57,7 @@ type world struct {
 	idle           [2]lab.Usage    // of the ends, before any traffic
 	peer           *lab.Peer       // at to
 	sink           *lab.Sink       // at to
+	profiles       []string        // CPU profiles that the ends write, without their suffix
 }
 
 func newWorld(ctx context.Context, s *subject, cfg worldConfig) (w *world, err error) {
@@ -178,8 +180,13 @@ func (w *world) startPrograms(ctx context.Context, s *subject, cfg worldConfig) 
 		serverArgs = append(serverArgs, "--auth-key", sharedKey, "--subnet", manySubnet)
 	}
 	if cfg.profile != "" {
-		clientArgs = append(clientArgs, "--cpuprofile", cfg.profile+"client.pprof")
-		serverArgs = append(serverArgs, "--cpuprofile", cfg.profile+"server.pprof")
+		ends := []string{cfg.profile + "client", cfg.profile + "server"}
+		clientArgs = append(clientArgs, "--cpuprofile", ends[0]+".pprof")
+		serverArgs = append(serverArgs, "--cpuprofile", ends[1]+".pprof")
+		if !cfg.client {
+			ends = ends[1:]
+		}
+		w.profiles = ends
 	}
 	w.ends[1], err = w.server.StartUp(ctx, lab.Command{Path: s.programs.Server, Args: serverArgs, Env: s.env})
 	if err != nil || !cfg.client {
@@ -239,7 +246,7 @@ func (w *world) explain(err error) error {
 	return err
 }
 
-// close ends the programs, in order, so that they write their profiles.
+// close ends the programs, in order, so that they write their profiles, and draws those.
 func (w *world) close() (err error) {
 	if w.peer != nil {
 		w.peer.Close()
@@ -253,6 +260,11 @@ func (w *world) close() (err error) {
 		}
 		if _, e := p.Stop(setUpTime); err == nil {
 			err = e
+		}
+	}
+	for _, name := range w.profiles {
+		if err == nil {
+			err = writeFlameGraph(name+".pprof", name+".svg", filepath.Base(name))
 		}
 	}
 	for _, h := range []*lab.Host{w.client, w.server} {
