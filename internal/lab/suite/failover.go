@@ -61,6 +61,7 @@ func failoverSuite() suite {
 						reference = "9; 8"
 					}
 					s.rows = append(s.rows, row{what: what + ": back at 90 %", figure: ref{id, returnTime}, unit: "s", wanted: atMost, bound: maxReturn, reference: reference},
+						row{what: what + ": rate before", figure: ref{id, rateBefore}, unit: "Mbit/s"},
 						row{what: what + ": longest stall of a flow", figure: ref{id, stallMs}, unit: "ms"})
 				}
 			}

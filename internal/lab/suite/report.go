@@ -143,7 +143,7 @@ func (r *Report) summarize(s suite) {
 // summary makes one row. A median needs half of the rounds.
 func (r *Report) summary(w row) Row {
 	out := Row{What: w.what, Case: w.figure.testCase, Metric: w.figure.metric, Unit: w.unit, Target: w.target(), Reference: w.reference}
-	var figures, ratios []float64
+	var figures, ratios, limits []float64
 	results := r.valid(w.figure.testCase)
 	for _, round := range slices.Sorted(maps.Keys(results)) {
 		x, ok := results[round].Values[w.figure.metric]
@@ -156,7 +156,7 @@ func (r *Report) summary(w row) Row {
 		}
 		figures = append(figures, x)
 		if of > 0 {
-			ratios = append(ratios, x/of)
+			ratios, limits = append(ratios, x/of), append(limits, w.bound*of)
 		}
 		out.Lateness = max(out.Lateness, results[round].Lateness)
 		out.EmulatorCPU += results[round].EmulatorCPU
@@ -171,6 +171,9 @@ func (r *Report) summary(w row) Row {
 	if len(w.relative) > 0 && len(ratios) > 0 {
 		s := lab.SpreadOf(ratios)
 		out.Ratio, judged = &s, &s
+	}
+	if w.isLimited() && len(limits) > 0 {
+		out.Target = fmt.Sprintf("%s %.0f %s", w.wanted, lab.SpreadOf(limits).Median, w.unit)
 	}
 	switch {
 	case w.wanted == informal:
@@ -209,23 +212,27 @@ func (r *Report) wasRun(w row) bool {
 
 // target is what is asked for in words.
 func (w row) target() string {
-	sign := map[comparison]string{atLeast: "≥", atMost: "≤"}[w.wanted]
 	switch {
 	case w.wanted == informal:
 		return ""
 	case len(w.relative) == 0:
-		return fmt.Sprintf("%s %.4g %s", sign, w.bound, w.unit)
+		return strings.TrimSpace(fmt.Sprintf("%s %.4g %s", w.wanted, w.bound, w.unit))
+	case w.isLimited():
+		return fmt.Sprintf("%s %s", w.wanted, w.relative[0].metric)
 	}
 	var of []string
 	for _, x := range w.relative {
-		if x.testCase == w.figure.testCase {
-			of = append(of, x.metric)
-		} else {
-			of = append(of, x.testCase)
-		}
+		of = append(of, x.testCase)
 	}
-	return fmt.Sprintf("%s %.4g × %s", sign, w.bound, strings.Join(of, " or "))
+	return fmt.Sprintf("%s %.4g × %s", w.wanted, w.bound, strings.Join(of, " or "))
 }
+
+// isLimited tells that the case itself says in each round what is allowed.
+func (w row) isLimited() bool {
+	return len(w.relative) > 0 && w.relative[0].testCase == w.figure.testCase
+}
+
+func (c comparison) String() string { return [...]string{"", "≥", "≤"}[c] }
 
 // describe shows a result in one line.
 func (r Result) describe() string {
@@ -234,7 +241,7 @@ func (r Result) describe() string {
 	}
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(r.Values)) {
-		if !diagnostic(name) {
+		if !diagnostic(name) && (name != marked || r.Values[name] > 0) {
 			parts = append(parts, fmt.Sprintf("%s %.4g", name, r.Values[name]))
 		}
 	}

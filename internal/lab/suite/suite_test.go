@@ -208,13 +208,13 @@ func TestReturnAfter(t *testing.T) {
 		}
 		samples = append(samples, s)
 	}
-	if got := returnAfter(samples, 2, 3); got < 0.44 || got > 0.56 { // sample 35, whose window is all good
+	if got := returnAfter(samples, rateUntil(samples, 2), 3); got < 0.44 || got > 0.56 { // sample 35, whose window is all good
 		t.Errorf("back after %v s", got)
 	}
 	for i := range samples[21:] {
 		samples[21+i].Goodput = 85
 	}
-	if got := returnAfter(samples, 2, 3); got < 2.8 {
+	if got := returnAfter(samples, 100, 3); got < 2.8 {
 		t.Errorf("back after %v s, although it is not", got)
 	}
 }
@@ -245,6 +245,9 @@ func TestRun(t *testing.T) {
 	r.report.summarize(s)
 	if len(r.report.Rows) != 2 || r.report.Rows[0].Value.Median <= 0 || r.report.Rows[1].Ratio.Median <= 0 || !r.report.Passed {
 		t.Errorf("%+v in\n%s", r.report.Rows, &out)
+	}
+	if got := r.report.Rows[1].Target; !strings.HasPrefix(got, "≤ ") || strings.Contains(got, allowed) {
+		t.Errorf("target %q", got)
 	}
 	if err := r.report.write(o.Dir, &out); err != nil {
 		t.Fatal(err)

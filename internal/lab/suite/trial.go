@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -32,6 +31,7 @@ const (
 	allowed       = "allowed_ms"
 	allowedDown   = "allowed_down_ms"
 	returnTime    = "return_s"
+	rateBefore    = "mbps_before"
 	lost          = "connections_lost"
 	upTime        = "up_s"
 	carryTime     = "carries_s"
@@ -370,24 +370,27 @@ func fault(text string, tr traffic, limits func(*trial, lab.ClientStatus)) func(
 			if b.Err() != nil {
 				t.values[lost] = 1
 			}
-			t.values[returnTime] = returnAfter(samples, times[0], times[len(times)-1])
+			t.values[rateBefore] = rateUntil(samples, times[0])
+			t.values[returnTime] = returnAfter(samples, t.values[rateBefore], times[len(times)-1])
 		}
 		return nil
 	}
 }
 
-// returnAfter tells how long after the repair the goodput was what it was before the
-// fault, in seconds; if never, how long that was watched.
-func returnAfter(samples []lab.Sample, fault, repair float64) float64 {
-	var old float64
-	n := 0
+// rateUntil is the goodput just before a time.
+func rateUntil(samples []lab.Sample, until float64) (mbps float64) {
+	n := 0.0
 	for _, s := range samples {
-		if s.Time > fault-before && s.Time <= fault {
-			old += s.Goodput
-			n++
+		if s.Time > until-before && s.Time <= until {
+			mbps, n = mbps+s.Goodput, n+1
 		}
 	}
-	old /= float64(n)
+	return mbps / max(n, 1)
+}
+
+// returnAfter tells how long after the repair the goodput was what it was before the
+// fault, in seconds; if never, how long that was watched.
+func returnAfter(samples []lab.Sample, old, repair float64) float64 {
 	for i, s := range samples {
 		if i < recoverWindow || s.Time < repair {
 			continue
@@ -399,9 +402,6 @@ func returnAfter(samples []lab.Sample, fault, repair float64) float64 {
 		if now >= recovered*old {
 			return s.Time - repair
 		}
-	}
-	if len(samples) == 0 {
-		return math.NaN()
 	}
 	return samples[len(samples)-1].Time - repair
 }
