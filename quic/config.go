@@ -93,6 +93,11 @@ type Config struct {
 	StatelessResetKey *[32]byte
 	// Logger receives events of interest. Default: none.
 	Logger *slog.Logger
+	// Qlog opens the log of a connection whose original Destination Connection ID is given:
+	// a handler of the events of the qlog drafts, such as the Open method of qlog.Dir. It and
+	// the handler are called in the connection's turns and must not block; a handler that is
+	// an io.Closer is closed with the connection. Default, and where Qlog returns nil: no log.
+	Qlog func(originalDCID []byte, isClient bool) slog.Handler
 }
 
 // withDefaults returns a copy of c in which every field is set.

@@ -51,6 +51,7 @@ type Conn struct {
 	cfg      *Config
 	isClient bool
 	log      *slog.Logger
+	qlog     *qlogSink // nil: no log; owned by the loop
 
 	mb            mailbox
 	turns         runToken

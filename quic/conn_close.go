@@ -73,13 +73,16 @@ func (c *Conn) finish(err error) {
 		return
 	}
 	close(c.doneC)
+	if c.qlog != nil {
+		c.qlog.closed(err)
+	}
 	c.streams.closeAll(err)
 }
 
 // receiveClosing handles a datagram after the end: CONNECTION_CLOSE is repeated,
 // ever more seldom; the peer's own ends the waiting. // R9000-10.2.1-1 R9000-10.2.1-2 R9000-11.1-1
 func (c *Conn) receiveClosing(m *rxMsg, d []byte) {
-	c.drops[dropClosing]++
+	c.dropped(dropClosing, d)
 	if c.closing.phase != closing {
 		return
 	}

@@ -108,7 +108,11 @@ func (c *Conn) sendHere() {
 		c.box.dgrams = c.mb.takeDatagrams(c.box.dgrams)
 		c.queueDatagrams(c.turnTime)
 		c.box.release()
-		c.arm(earliest(c.send(c.turnTime), c.nextTimer(c.turnTime)))
+		wake := c.send(c.turnTime)
+		if c.qlog != nil {
+			c.qlog.turnEnded()
+		}
+		c.arm(earliest(wake, c.nextTimer(c.turnTime)))
 	}
 	c.releaseHere()
 }
@@ -149,6 +153,9 @@ func (c *Conn) turn(now instant) (wake instant) {
 	box.release()
 	c.advance(now)
 	wake = c.send(now)
+	if c.qlog != nil {
+		c.qlog.turnEnded()
+	}
 	c.tellEvents()
 	return earliest(wake, c.nextTimer(now))
 }
@@ -190,4 +197,7 @@ func (c *Conn) end() {
 	c.mb.close()
 	c.tls.Close()
 	c.e.forget(c)
+	if c.qlog != nil {
+		c.qlog.close()
+	}
 }

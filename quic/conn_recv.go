@@ -34,14 +34,14 @@ func (c *Conn) handlePackets(m *rxMsg, d []byte, credited bool) {
 		}
 		h, n, ok := wire.ParseLongHeader(d)
 		if !ok {
-			c.drops[dropMalformed]++
+			c.dropped(dropMalformed, d)
 			return
 		}
 		if first {
 			dcid = h.DstConnID
 			c.credit(m, size, &credited)
 		} else if !bytes.Equal(dcid, h.DstConnID) { // R9000-12.2-3
-			c.drops[dropUnknownCID]++
+			c.dropped(dropUnknownCID, d)
 			return
 		}
 		c.handleLong(m, d[:n], &h, size)
@@ -73,18 +73,18 @@ func (c *Conn) credit(m *rxMsg, size int, done *bool) {
 func (c *Conn) handleLong(m *rxMsg, pkt []byte, h *wire.LongHeader, datagramSize int) {
 	switch h.Type {
 	case wire.VersionNegotiation:
-		c.handleVersionNegotiation(h)
+		c.handleVersionNegotiation(pkt, h)
 		return
 	case wire.Retry:
 		c.handleRetry(pkt, h)
 		return
 	case wire.Initial, wire.Handshake, wire.ZeroRTT:
 	default: // other versions are not ours // R9000-5.2.1-1
-		c.drops[dropVersion]++
+		c.dropped(dropVersion, pkt)
 		return
 	}
 	if h.FirstByte&wire.FixedBit == 0 && !c.localParams.greaseQUICBit { // R9000-17.2-1 R9287-3-2
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return
 	}
 	if h.Type == wire.ZeroRTT {
@@ -95,21 +95,21 @@ func (c *Conn) handleLong(m *rxMsg, pkt []byte, h *wire.LongHeader, datagramSize
 	if h.Type == wire.Handshake {
 		sp, ls = handshakeSpace, c.handshake
 	} else if !c.isClient && datagramSize < minInitialSize { // R9000-14.1-2
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return
 	}
 	if ls == nil || len(c.paths) == 0 || c.paths[0].id != 0 {
-		c.drops[dropNoKeys]++
+		c.dropped(dropNoKeys, pkt)
 		return
 	}
 	p := c.paths[0]
 	if m.src != p.remote {
 		// The handshake does not migrate. // R9000-9-5
-		c.drops[dropAddress]++
+		c.dropped(dropAddress, pkt)
 		return
 	}
 	if c.gotPeerSCID && !bytes.Equal(h.SrcConnID, c.peerSCID) { // R9000-7.2-3 R9000-7.2-5
-		c.drops[dropUnknownCID]++
+		c.dropped(dropUnknownCID, pkt)
 		return
 	}
 	if ls.read == nil {
@@ -118,17 +118,17 @@ func (c *Conn) handleLong(m *rxMsg, pkt []byte, h *wire.LongHeader, datagramSize
 	}
 	_, truncated, pnLen, ok := ls.read.unprotectHeader(&c.open, pkt, h.PNOffset)
 	if !ok {
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return
 	}
 	pn := packetNumber(wire.DecodePacketNumber(int64(ls.space.acks.largest()), truncated, pnLen))
 	payload, ok := ls.read.open(&c.open, pkt, h.PNOffset+pnLen, 0, uint64(pn))
 	if !ok {
-		c.drops[dropDecrypt]++
+		c.dropped(dropDecrypt, pkt)
 		return
 	}
 	if ls.space.acks.isDuplicate(pn) {
-		c.drops[dropDuplicate]++
+		c.dropped(dropDuplicate, pkt)
 		return
 	}
 	if pkt[0]&wire.LongReservedBits != 0 { // R9000-17.2-3
@@ -144,6 +144,9 @@ func (c *Conn) handleLong(m *rxMsg, pkt []byte, h *wire.LongHeader, datagramSize
 		c.setTuple(p, tuple{sock: m.sock, remote: m.src, local: m.dst})
 	}
 	c.received(p)
+	if c.qlog != nil {
+		c.qlog.received(p, packetInfo{typ: h.Type, number: pn, pnLen: pnLen, size: len(pkt), header: h}, payload)
+	}
 	if sp == handshakeSpace && !c.isClient {
 		c.validateAddress(c.turnTime, p) // R9000-8.1-3
 		c.discardSpace(initialSpace)     // R9001-4.9.1-2
@@ -170,16 +173,16 @@ func (c *Conn) notePeerSCID(h *wire.LongHeader) {
 // handleShort processes a 1-RTT packet, which takes the rest of the datagram.
 func (c *Conn) handleShort(m *rxMsg, pkt []byte, size int, credited *bool) {
 	if len(pkt) < 1+localCIDLen {
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return
 	}
 	s := c.byCID[localCIDKey(pkt[1:1+localCIDLen])]
 	if s == nil {
-		c.drops[dropUnknownCID]++
+		c.dropped(dropUnknownCID, pkt)
 		return
 	}
 	if pkt[0]&wire.FixedBit == 0 && !c.localParams.greaseQUICBit { // R9000-17.3.1-1 R9287-3-2
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return
 	}
 	if s.id == 0 {
@@ -218,7 +221,7 @@ func (c *Conn) openShort(now instant, p *pathState, pkt []byte) (payload []byte,
 	const pnOff = 1 + localCIDLen
 	first, truncated, pnLen, ok := c.appKeys.read.unprotectHeader(&c.open, pkt, pnOff)
 	if !ok {
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return nil, 0, false, nil
 	}
 	pn = packetNumber(wire.DecodePacketNumber(int64(p.space.acks.largest()), truncated, pnLen))
@@ -227,14 +230,14 @@ func (c *Conn) openShort(now instant, p *pathState, pkt []byte) (payload []byte,
 		return nil, 0, false, err
 	}
 	if !ok {
-		c.drops[dropDecrypt]++
+		c.dropped(dropDecrypt, pkt)
 		if c.appKeys.failed++; c.appKeys.failed > integrityLimit { // R9001-6.6-2
 			return nil, 0, false, &TransportError{Code: AEADLimitReached, Reason: "too many packets that do not decrypt"}
 		}
 		return nil, 0, false, nil
 	}
 	if p.space.acks.isDuplicate(pn) { // R9000-12.3-4
-		c.drops[dropDuplicate]++
+		c.dropped(dropDuplicate, pkt)
 		return nil, 0, false, nil
 	}
 	if pkt[0]&wire.ShortReservedBits != 0 { // R9000-17.3.1-2
@@ -247,7 +250,7 @@ func (c *Conn) openShort(now instant, p *pathState, pkt []byte) (payload []byte,
 // path id, if it decrypts.
 func (c *Conn) tryNewPath(now instant, m *rxMsg, s *idState, pkt []byte) *pathState {
 	if c.isClient || !c.multipath || s.abandoned() {
-		c.drops[dropUnknownCID]++
+		c.dropped(dropUnknownCID, pkt)
 		return nil
 	}
 	// Nothing is changed before the packet is authentic: a copy is opened first.
@@ -271,10 +274,17 @@ func (c *Conn) tryNewPath(now instant, m *rxMsg, s *idState, pkt []byte) *pathSt
 func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []byte, pn packetNumber, size int) {
 	at := tuple{sock: m.sock, remote: m.src, local: m.dst}
 	if c.isClient && m.src != p.remote { // R9000-9-5
-		c.drops[dropAddress]++
+		c.dropped(dropAddress, pkt)
 		return
 	}
 	c.received(p)
+	if c.qlog != nil {
+		i := packetInfo{typ: wire.OneRTT, number: pn, pnLen: 1 + int(pkt[0]&wire.PacketNumberLength), size: len(pkt), keyPhase: c.appKeys.updates}
+		if pkt[0]&wire.KeyPhase != 0 != c.appKeys.phase {
+			i.keyPhase-- // reordered around a key update
+		}
+		c.qlog.received(p, i, payload)
+	}
 	c.appReceived(now)
 	p.seenLocal = m.dst
 	c.pathHeard(now, p)
@@ -306,15 +316,30 @@ func (c *Conn) received(p *pathState) {
 // stateless reset of the peer; its header may be a long one. // R9000-10.3-4 R9000-10.3.1-1 R9000-10.3.1-3
 func (c *Conn) maybeReset(d []byte) {
 	if c.e.table.lookupToken(d) == c {
+		if c.qlog != nil {
+			c.qlog.statelessReset(d)
+		}
 		c.enterDraining(c.turnTime, &StatelessResetError{})
+	}
+}
+
+// dropped counts a received packet that is not processed, at the beginning of pkt.
+func (c *Conn) dropped(r dropReason, pkt []byte) {
+	c.drops[r]++
+	if c.qlog != nil {
+		c.qlog.dropped(r, pkt)
 	}
 }
 
 // keepEarly keeps a packet whose keys are not there yet.
 func (c *Conn) keepEarly(m *rxMsg, pkt []byte) {
-	c.drops[dropNoKeys]++
 	if len(c.early) >= maxEarlyPackets || len(pkt) > maxPacketSize || c.complete {
+		c.dropped(dropNoKeys, pkt)
 		return
+	}
+	c.drops[dropNoKeys]++
+	if c.qlog != nil {
+		c.qlog.buffered(pkt)
 	}
 	e := earlyPacket{msg: *m, data: append([]byte(nil), pkt...)}
 	e.msg.data = nil
@@ -347,9 +372,9 @@ func (c *Conn) replayEarly() {
 }
 
 // handleVersionNegotiation ends the attempt of a client. // R9000-6.2-1 R9000-6.2-2 R9000-6.2-3
-func (c *Conn) handleVersionNegotiation(h *wire.LongHeader) {
+func (c *Conn) handleVersionNegotiation(pkt []byte, h *wire.LongHeader) {
 	if !c.isClient || c.gotPeerSCID || c.retrySCID != nil || !bytes.Equal(h.SrcConnID, c.originalDCID) {
-		c.drops[dropVersion]++
+		c.dropped(dropVersion, pkt)
 		return
 	}
 	versions := h.SupportedVersions()
@@ -361,6 +386,9 @@ func (c *Conn) handleVersionNegotiation(h *wire.LongHeader) {
 	if len(versions) == 0 { // R8999-6-2
 		return
 	}
+	if c.qlog != nil {
+		c.qlog.versionNegotiated(pkt, h, versions)
+	}
 	c.enterDraining(c.turnTime, &VersionNegotiationError{Offered: versions})
 }
 
@@ -368,8 +396,11 @@ func (c *Conn) handleVersionNegotiation(h *wire.LongHeader) {
 func (c *Conn) handleRetry(pkt []byte, h *wire.LongHeader) {
 	if !c.isClient || c.gotPeerSCID || c.retrySCID != nil || len(h.Token) == 0 || len(h.Token) > maxTokenLen ||
 		bytes.Equal(h.SrcConnID, c.originalDCID) || !wire.VerifyRetry(pkt, c.originalDCID) {
-		c.drops[dropVersion]++ // R9000-17.2.5.2-2 R9000-17.2.5.2-3 R9000-17.2.5.2-4
+		c.dropped(dropVersion, pkt) // R9000-17.2.5.2-2 R9000-17.2.5.2-3 R9000-17.2.5.2-4
 		return
+	}
+	if c.qlog != nil {
+		c.qlog.received(c.paths[0], packetInfo{typ: wire.Retry, size: len(pkt), header: h}, nil)
 	}
 	c.retrySCID = append([]byte{}, h.SrcConnID...)
 	c.token = append([]byte(nil), h.Token...)

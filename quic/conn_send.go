@@ -193,6 +193,9 @@ func (c *Conn) endPacketFrom(now instant, p *pathState, to tuple, flags sentFlag
 		c.appKeys.sealed++
 		c.appKeys.sentPhase = true
 	}
+	if c.qlog != nil {
+		c.qlog.sent(p, packetInfo{number: pn, probe: flags&sentMTUProbe != 0}, c.w.buf[:c.hdrLen], frames)
+	}
 	pkt := k.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
 	var ecn udpio.ECN
 	if to.remote == p.remote {

@@ -84,6 +84,9 @@ func (c *Conn) sendHandshakeDatagram(now instant, p *pathState) int {
 		lp := &c.long[i]
 		pkt := lp.w.buf
 		wire.SetLength(pkt, lp.lenOff, len(pkt)-lp.hdrLen+pnLen+aeadTagLen)
+		if c.qlog != nil {
+			c.qlog.sent(p, packetInfo{number: lp.space.next}, pkt[:lp.hdrLen], pkt[lp.hdrLen:])
+		}
 		out := lp.key.seal(&c.seal, pkt, lp.hdrLen, pnLen, 0, uint64(lp.space.next))
 		c.w.recs, c.w.ackEliciting, c.w.inFlight = lp.w.recs, lp.w.ackEliciting, lp.w.inFlight
 		c.packetBuilt(now, p, p.tuple, lp.sp, len(out), flags)

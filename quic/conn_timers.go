@@ -16,8 +16,8 @@ func (c *Conn) advance(now instant) {
 		c.drop(now, &IdleTimeoutError{})
 		return
 	}
-	c.appKeys.expire(now)
-	c.zeroRTT.expire(now)
+	c.expireKeys(now)
+	c.expireEarly(now)
 	if t := c.blockedTime(); t != 0 && now >= t {
 		c.repeatBlocked(now)
 	}

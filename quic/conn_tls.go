@@ -42,10 +42,15 @@ func (c *Conn) setInitialKeys(dcid []byte) {
 	} else {
 		c.initial.read, c.initial.write = client, server
 	}
+	if c.qlog != nil {
+		c.qlog.keysChanged("initial", true)
+		c.qlog.keysChanged("initial", false)
+	}
 }
 
 // startTLS begins the handshake.
 func (c *Conn) startTLS(now instant) {
+	c.startQlog()
 	c.setLocalParams()
 	qc := &tls.QUICConfig{TLSConfig: c.tlsConfig(), EnableSessionEvents: true}
 	if c.isClient {
@@ -95,6 +100,9 @@ func (c *Conn) setLocalParams() {
 		p.initialMaxPathID15 = p.initialMaxPathID
 	}
 	c.localParams = p
+	if c.qlog != nil {
+		c.qlog.parametersSet("local", &p)
+	}
 }
 
 // handleCrypto processes a CRYPTO frame of the given level.
@@ -271,6 +279,9 @@ func (c *Conn) setSecret(ev tls.QUICEvent, read bool) error {
 	if err != nil {
 		return &TransportError{Code: InternalError, Reason: err.Error()}
 	}
+	if c.qlog != nil {
+		c.qlog.keysChanged(qlogLevels[ev.Level], read)
+	}
 	switch ev.Level {
 	case tls.QUICEncryptionLevelEarly:
 		c.setEarlyKeys(k)
@@ -304,6 +315,9 @@ func (c *Conn) setPeerParams(now instant, b []byte) error {
 		return err
 	}
 	c.peerParams = &p
+	if c.qlog != nil {
+		c.qlog.parametersSet("remote", &p)
+	}
 	if cp, peerMax := negotiateMultipath(&c.localParams, &p); cp != nil { // RMP21-2-1
 		if len(c.peerSCID) == 0 { // RMP21-2.1-4
 			return &TransportError{Code: ProtocolViolation, Reason: "multipath with an empty connection id"}
@@ -340,6 +354,9 @@ func (c *Conn) handshakeComplete(now instant) error {
 	}
 	c.complete = true
 	c.handshakeEnd = 0
+	if c.qlog != nil {
+		c.qlog.handshakeComplete(&st)
+	}
 	c.validate(now, c.paths[0]) // a client need not wait for the confirmation to send data
 	if c.multipath {
 		c.addPathIDs()
@@ -387,6 +404,10 @@ func (c *Conn) discardSpace(sp spaceID) {
 	}
 	(*ls).crypto.discard()
 	*ls = nil
+	if c.qlog != nil {
+		c.qlog.keysDiscarded(qlogLevels[levels[sp]], true)
+		c.qlog.keysDiscarded(qlogLevels[levels[sp]], false)
+	}
 	if len(c.paths) > 0 && c.paths[0].id == 0 {
 		c.paths[0].loss.discardSpace(sp)
 	}

@@ -69,8 +69,13 @@ func NewEndpoint(cfg *Config) *Endpoint {
 	return e
 }
 
-// now is never zero, which means "unset".
-func (e *Endpoint) now() instant { return instant(time.Since(e.epoch) + time.Second) }
+// firstInstant is the epoch of an endpoint: not zero, which means "unset".
+const firstInstant = instant(time.Second)
+
+func (e *Endpoint) now() instant { return firstInstant.add(time.Since(e.epoch)) }
+
+// timeAt is the time of day of an instant.
+func (e *Endpoint) timeAt(t instant) time.Time { return e.epoch.Add(t.sub(firstInstant)) }
 
 // AddSocket starts reading from s. The endpoint closes s when it is removed or
 // the endpoint is closed.

@@ -55,10 +55,15 @@ func (k *appKeys) mayUpdate(now instant, confirmed bool, pto time.Duration) bool
 	return k.acked && (k.updates == 0 || now.sub(k.ackedAt) >= 3*pto)
 }
 
-// expire drops the old read keys in time.
-func (k *appKeys) expire(now instant) {
-	if k.prevUntil != 0 && now >= k.prevUntil {
-		k.prevRead, k.prevUntil = nil, 0
+// expireKeys drops the old read keys in time.
+func (c *Conn) expireKeys(now instant) {
+	k := &c.appKeys
+	if k.prevUntil == 0 || now < k.prevUntil {
+		return
+	}
+	k.prevRead, k.prevUntil = nil, 0
+	if c.qlog != nil {
+		c.qlog.oldKeysDiscarded()
 	}
 }
 
@@ -102,6 +107,9 @@ func (c *Conn) openApp(now instant, p *pathState, pkt []byte, hdrLen int, pn pac
 		return nil, false, &TransportError{Code: KeyUpdateError, Reason: "key update before the last one was confirmed"}
 	}
 	k.update(c.paths) // R9001-6.2-1
+	if c.qlog != nil {
+		c.qlog.keyPhaseChanged("remote_update")
+	}
 	p.keyPhaseRecv = pn
 	k.newerKeysSeen(now, c.largestPTO())
 	return payload, true, nil
@@ -132,6 +140,9 @@ func (c *Conn) maybeUpdateKeys(now instant) {
 	}
 	c.keyUpdateDue = false
 	k.update(c.paths)
+	if c.qlog != nil {
+		c.qlog.keyPhaseChanged("local_update")
+	}
 }
 
 // appAcked notes that packet pn of p was acknowledged.

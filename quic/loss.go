@@ -87,6 +87,8 @@ type lossState struct {
 	largeLost    int
 	largeArrived bool
 
+	log *qlogPath // nil: no log
+
 	appLimited bool
 	windowUsed instant // when the window, or pacing, was the limit last
 

@@ -217,6 +217,13 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 			}
 			continue
 		}
+		if l.log != nil {
+			trigger := "time_threshold"
+			if pn <= s.largestAcked-packetThreshold {
+				trigger = "reordering_threshold"
+			}
+			l.log.lost(sp, pn, p.flags, trigger)
+		}
 		l.losePacket(sp, s, p, out)
 		if p.flags&packetInFlight != 0 && p.flags&sentNoSignal == 0 {
 			packets++

@@ -63,6 +63,9 @@ func (l *lossState) discard(sp spaceID, first, last packetNumber, out fateFunc) 
 	for pn := max(first, s.sent.first); pn <= last; pn++ {
 		if p := s.sent.at(pn); !p.resolved() {
 			p.flags |= sentDiscarded
+			if l.log != nil {
+				l.log.lost(sp, pn, p.flags, "")
+			}
 			l.losePacket(sp, s, p, out)
 		}
 	}

@@ -39,7 +39,7 @@ func (c *ccRecorder) Lost(l congestion.Loss)                   { c.losses = appe
 func (c *ccRecorder) PersistentCongestion(now time.Duration)   { c.persistent++ }
 func (c *ccRecorder) Resume(time.Duration)                     { c.window /= 2 }
 func (c *ccRecorder) SetMaxDatagram(n int)                     {}
-func (c *ccRecorder) InSlowStart() bool                        { return false }
+func (c *ccRecorder) State() string                            { return "" }
 
 // lossTest drives a lossState with explicit times, as offsets from testStart.
 type lossTest struct {

@@ -45,6 +45,9 @@ func (c *Conn) newPath(now instant, s *idState, t tuple) *pathState {
 	c.paths = append(c.paths, p)
 	slices.SortFunc(c.paths, func(a, b *pathState) int { return int(a.id) - int(b.id) })
 	c.useRemoteCID(s)
+	if c.qlog != nil {
+		c.qlog.newPath(p)
+	}
 	return p
 }
 

@@ -175,6 +175,9 @@ func (c *Conn) setPhase(now instant, p *pathState, e pathEvent, why string) {
 		return
 	}
 	p.phase, p.since, p.why = next, now, why
+	if c.qlog != nil {
+		c.qlog.phaseChanged(p, old)
+	}
 	wasUp, isUp := old == pathActive, next == pathActive
 	switch {
 	case isUp:

@@ -35,7 +35,9 @@ type pumpEnd struct {
 	ms      []udpio.Received // as of a socket's reader
 	touched []*Conn
 	sink    pumpSink
-	load    *pumpLoad     // sent at each tick; nil: nothing
+	load    *pumpLoad // sent at each tick; nil: nothing
+	closes  bool      // the connection may end
+	ended   bool
 	busy    time.Duration // CPU time of all that follows from step
 }
 
@@ -105,13 +107,19 @@ func newPumpEnd(p *pump, cfg *Config) *pumpEnd {
 
 // newPump returns a connection with the given number of paths, ready for datagrams
 // of the size that they carry.
-func newPump(t testing.TB, paths int) *pump {
+func newPump(t testing.TB, paths int) *pump { return newPumpWith(t, paths, nil) }
+
+// newPumpWith is newPump with another configuration of both ends.
+func newPumpWith(t testing.TB, paths int, change func(*Config)) *pump {
 	t.Helper()
 	cert, pool := quictest.Cert("server.test")
 	cfg := &Config{Datagrams: true, TLS: &tls.Config{
 		Certificates: []tls.Certificate{cert}, RootCAs: pool, ServerName: "server.test",
 		NextProtos: []string{"test"}, MinVersion: tls.VersionTLS13,
 	}}
+	if change != nil {
+		change(cfg)
+	}
 	p := &pump{}
 	p.client, p.server = newPumpEnd(p, nil), newPumpEnd(p, cfg)
 	for i := range paths {
@@ -126,10 +134,7 @@ func newPump(t testing.TB, paths int) *pump {
 	}
 	p.now = p.client.e.now()
 	p.dial(t, cfg)
-	t.Cleanup(func() {
-		p.client.c.end()
-		p.server.c.end()
-	})
+	t.Cleanup(p.end)
 	ready := func(c *Conn) bool {
 		for _, q := range c.paths {
 			if q.phase != pathActive || !q.mtu.settled() || q.mtu.size != q.mtu.max {
@@ -152,6 +157,16 @@ func newPump(t testing.TB, paths int) *pump {
 		p.step()
 	}
 	return p
+}
+
+// end ends both connections as their loops do.
+func (p *pump) end() {
+	for _, end := range []*pumpEnd{p.client, p.server} {
+		if !end.ended {
+			end.ended = true
+			end.c.end()
+		}
+	}
 }
 
 // dial makes both connections, as Endpoint.Dial and the reader of the server do.
@@ -204,7 +219,7 @@ func (end *pumpEnd) step(now instant) {
 	}
 	for {
 		wake := end.c.turn(now)
-		if end.c.closing.phase != notClosing {
+		if end.c.closing.phase != notClosing && !end.closes {
 			panic(end.c.Err())
 		}
 		if wake == 0 || wake > now {

@@ -91,6 +91,9 @@ func (c *Conn) setEarlyKeys(k *keys) {
 		return
 	}
 	z.write, z.offered = k, true
+	if c.qlog != nil {
+		c.qlog.parametersRestored(z.remembered)
+	}
 	c.setPeerLimits(z.remembered)
 	close(c.earlyC)
 }
@@ -111,6 +114,9 @@ func (c *Conn) earlyRejected() {
 	}
 	p := c.paths[0]
 	z.write, z.rejected, z.end = nil, true, p.space.next
+	if c.qlog != nil {
+		c.qlog.keysDiscarded("0rtt", false)
+	}
 	p.loss.discardSent(0, z.end-1, func(spaceID, frameRecord, fate) {})
 	c.streams.restart(Err0RTTRejected)
 	c.peerDatagram.Store(0)
@@ -123,6 +129,9 @@ func (c *Conn) endEarly() error {
 		return nil
 	}
 	z.write = nil
+	if c.qlog != nil && !z.rejected {
+		c.qlog.keysDiscarded("0rtt", false)
+	}
 	if !z.rejected {
 		if !c.peerParams.covers(z.remembered) { // R9221-3-7
 			return &TransportError{Code: ProtocolViolation, Reason: "0-RTT accepted with lower limits than before"}
@@ -162,19 +171,19 @@ func (c *Conn) handleZeroRTT(m *rxMsg, pkt []byte, h *wire.LongHeader) {
 	z := &c.zeroRTT
 	switch {
 	case c.isClient: // R9001-5.6-1
-		c.drops[dropVersion]++
+		c.dropped(dropVersion, pkt)
 		return
 	case len(c.paths) == 0 || c.paths[0].id != 0 || z.read == nil && c.peerParams != nil: // R9001-4.6.2-1
-		c.drops[dropNoKeys]++
+		c.dropped(dropNoKeys, pkt)
 		return
 	case m.src != c.paths[0].remote: // R9000-9-5
-		c.drops[dropAddress]++
+		c.dropped(dropAddress, pkt)
 		return
 	case !bytes.Equal(h.SrcConnID, c.peerSCID):
-		c.drops[dropUnknownCID]++
+		c.dropped(dropUnknownCID, pkt)
 		return
 	case z.read == nil && !c.cfg.AllowEarlyData: // there will be no keys
-		c.drops[dropNoKeys]++
+		c.dropped(dropNoKeys, pkt)
 		return
 	case z.read == nil:
 		c.keepEarly(m, pkt)
@@ -183,17 +192,17 @@ func (c *Conn) handleZeroRTT(m *rxMsg, pkt []byte, h *wire.LongHeader) {
 	p := c.paths[0]
 	_, truncated, pnLen, ok := z.read.unprotectHeader(&c.open, pkt, h.PNOffset)
 	if !ok {
-		c.drops[dropMalformed]++
+		c.dropped(dropMalformed, pkt)
 		return
 	}
 	pn := packetNumber(wire.DecodePacketNumber(int64(p.space.acks.largest()), truncated, pnLen))
 	payload, ok := z.read.open(&c.open, pkt, h.PNOffset+pnLen, 0, uint64(pn))
 	if !ok {
-		c.drops[dropDecrypt]++
+		c.dropped(dropDecrypt, pkt)
 		return
 	}
 	if p.space.acks.isDuplicate(pn) {
-		c.drops[dropDuplicate]++
+		c.dropped(dropDuplicate, pkt)
 		return
 	}
 	if pkt[0]&wire.LongReservedBits != 0 { // R9000-17.2-3
@@ -201,6 +210,9 @@ func (c *Conn) handleZeroRTT(m *rxMsg, pkt []byte, h *wire.LongHeader) {
 		return
 	}
 	c.received(p)
+	if c.qlog != nil {
+		c.qlog.received(p, packetInfo{typ: wire.ZeroRTT, number: pn, pnLen: pnLen, size: len(pkt), header: h}, payload)
+	}
 	c.streams.early = true
 	eliciting, err := c.handleFrames(c.turnTime, p, appSpace, wire.ZeroRTT, payload, &tuple{sock: m.sock, remote: m.src, local: m.dst})
 	c.streams.early = false
@@ -219,10 +231,15 @@ func (c *Conn) appReceived(now instant) {
 	}
 }
 
-// expire drops the keys of 0-RTT packets in time.
-func (z *zeroRTT) expire(now instant) {
-	if z.readUntil != 0 && now >= z.readUntil {
-		z.read, z.readUntil = nil, 0
+// expireEarly drops the keys of 0-RTT packets in time.
+func (c *Conn) expireEarly(now instant) {
+	z := &c.zeroRTT
+	if z.readUntil == 0 || now < z.readUntil {
+		return
+	}
+	z.read, z.readUntil = nil, 0
+	if c.qlog != nil {
+		c.qlog.keysDiscarded("0rtt", true)
 	}
 }
 

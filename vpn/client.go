@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/qlog"
 	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
@@ -33,6 +34,7 @@ type client struct {
 	log   *slog.Logger
 	sys   clientSystem
 	roots *x509.CertPool // nil: those of the system
+	qlog  *qlog.Dir      // nil: none
 
 	dev    tunDevice
 	writer *tunWriter
@@ -89,6 +91,8 @@ func (c *client) run(ctx context.Context) (err error) {
 			err = errors.Join(err, cerr)
 		}
 	}()
+	c.qlog = openQlog(c.log)
+	defer func() { closeQlog(c.log, c.qlog) }()
 	if c.ifaces, err = c.sys.interfaces(c.cfg.Paths); err != nil {
 		return err
 	}

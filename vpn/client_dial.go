@@ -220,6 +220,7 @@ func (c *client) quicConfig(host string) *quic.Config {
 		Datagrams:         true,
 		NewScheduler:      schedulerMaker(c.cfg.Scheduler),
 		Logger:            c.log,
+		Qlog:              c.qlog.Open,
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqvpn/mqvpn/http3"
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/qlog"
 )
 
 const (
@@ -31,6 +32,7 @@ type server struct {
 	sys  serverSystem
 	auth *authenticator
 	pool *addrPool
+	qlog *qlog.Dir // nil: none
 
 	dev    tunDevice
 	mtu    int
@@ -90,6 +92,8 @@ func (s *server) run(ctx context.Context) (err error) {
 			err = errors.Join(err, cerr)
 		}
 	}()
+	s.qlog = openQlog(s.log)
+	defer func() { closeQlog(s.log, s.qlog) }()
 	if s.ep, err = s.listen(); err != nil {
 		return err
 	}
@@ -151,6 +155,7 @@ func (s *server) listen() (*quic.Endpoint, error) {
 		CongestionControl:     s.cfg.CongestionControl,
 		StatelessResetKey:     resetKey,
 		Logger:                s.log,
+		Qlog:                  s.qlog.Open,
 	})
 	for _, addr := range s.cfg.Listen {
 		socket, err := s.sys.listen(addr, "")

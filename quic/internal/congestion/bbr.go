@@ -54,6 +54,8 @@ const (
 	bbrProbeRTT
 )
 
+var bbrStateNames = [...]string{"startup", "drain", "probe_bw_down", "probe_bw_cruise", "probe_bw_refill", "probe_bw_up", "probe_rtt"}
+
 // bbrAckPhase says what acknowledgments tell about the last probe for bandwidth.
 type bbrAckPhase uint8
 
@@ -123,9 +125,9 @@ func NewBBR(maxDatagram int) *BBR {
 	return b
 }
 
-func (b *BBR) Window() int       { return b.window }
-func (b *BBR) InSlowStart() bool { return b.state == bbrStartup }
-func (b *BBR) SendQuantum() int  { return b.quantum }
+func (b *BBR) Window() int      { return b.window }
+func (b *BBR) State() string    { return bbrStateNames[b.state] }
+func (b *BBR) SendQuantum() int { return b.quantum }
 
 func (b *BBR) PacingRate(srtt time.Duration) float64 {
 	if b.pacingRate == 0 && srtt > 0 {

@@ -68,6 +68,7 @@ type Controller interface {
 	Resume(now time.Duration)
 	// SetMaxDatagram tells the new largest UDP payload of the path in bytes.
 	SetMaxDatagram(n int)
-	// InSlowStart is for statistics.
-	InSlowStart() bool
+	// State is the name of the state, for people: of RFC 9002 section 7.3, or of the draft of
+	// BBR in lower case.
+	State() string
 }

@@ -66,16 +66,18 @@ func TestInitialAndMinimumWindow(t *testing.T) {
 	}
 }
 
+func inSlowStart(c Controller) bool { return c.State() == "slow_start" }
+
 func TestSlowStartAndRecovery(t *testing.T) {
 	forEach(t, func(t *testing.T, c Controller, beta float64) {
 		ack(c, time.Second, 3*mss)
-		if got := c.Window(); got != 13*mss || !c.InSlowStart() {
+		if got := c.Window(); got != 13*mss || !inSlowStart(c) {
 			t.Fatalf("window %d after 3 packets in slow start, want 13 packets", got)
 		}
 		lose(c, 2*time.Second)
 		// R9002-7.3.1-1 R9002-7.3.2-1
 		want := int(13 * mss * beta)
-		if got := c.Window(); got != want || c.InSlowStart() {
+		if got := c.Window(); got != want || inSlowStart(c) {
 			t.Fatalf("window %d after a loss, want %d", got, want)
 		}
 		// R9002-7.3.2-2
@@ -91,7 +93,7 @@ func TestSlowStartAndRecovery(t *testing.T) {
 		}
 		// R9002-7.6.2-3
 		c.PersistentCongestion(3 * time.Second)
-		if got := c.Window(); got != 2*mss || !c.InSlowStart() {
+		if got := c.Window(); got != 2*mss || !inSlowStart(c) {
 			t.Errorf("window %d after persistent congestion, want 2 packets, in slow start", got)
 		}
 		// No recovery period hinders slow start then.
@@ -106,7 +108,7 @@ func TestECNIsLikeLoss(t *testing.T) {
 	forEach(t, func(t *testing.T, c Controller, beta float64) {
 		c.Lost(Loss{Now: time.Second, SentTime: 950 * ms, ECN: true})
 		// R9002-7.3.1-1
-		if got := c.Window(); got != int(10*mss*beta) || c.InSlowStart() {
+		if got := c.Window(); got != int(10*mss*beta) || inSlowStart(c) {
 			t.Errorf("window %d after a mark", got)
 		}
 	})
@@ -188,7 +190,7 @@ func TestCubicCurve(t *testing.T) {
 			t.Errorf("window of %.0f packets %.1f s after the loss, want %.0f", got, at, want)
 		}
 	}
-	if c.InSlowStart() {
+	if inSlowStart(c) {
 		t.Error("in slow start")
 	}
 }
@@ -263,7 +265,7 @@ func TestCubicSpuriousLoss(t *testing.T) {
 		t.Fatal("no loss")
 	}
 	c.SpuriousLoss(now + 60*ms)
-	if got := c.Window(); got != window || c.windowMax != curve.windowMax || c.k != curve.k || c.InSlowStart() {
+	if got := c.Window(); got != window || c.windowMax != curve.windowMax || c.k != curve.k || inSlowStart(c) {
 		t.Errorf("window %d after a spurious loss, %d before; %+v, %+v", got, window, c.cubicCurve, curve)
 	}
 	avoid(c, now+60*ms, now+560*ms)
@@ -294,13 +296,13 @@ func TestHyStart(t *testing.T) {
 	run := func(rise, fall int) (c *Cubic, rounds int) {
 		c = NewCubic(mss)
 		now, sent := time.Second, time.Second-50*ms // sent: the packets of this round
-		for rounds = 0; rounds < 14 && c.InSlowStart(); rounds++ {
+		for rounds = 0; rounds < 14 && inSlowStart(c); rounds++ {
 			rtt := 50 * ms
 			if rounds >= rise && rounds < fall {
 				rtt += 10 * ms
 			}
 			first := now + rtt*mss/time.Duration(c.Window())
-			for acked, window := 0, c.Window(); acked < window && c.InSlowStart(); acked += mss {
+			for acked, window := 0, c.Window(); acked < window && inSlowStart(c); acked += mss {
 				now += rtt * mss / time.Duration(window)
 				c.Acked(Ack{Now: now, Bytes: mss, SentTime: sent, SRTT: rtt, MinRTT: 50 * ms, LatestRTT: rtt})
 			}

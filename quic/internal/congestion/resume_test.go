@@ -18,7 +18,7 @@ func resumed(t *testing.T, c Controller) {
 	}
 	known := c.Window()
 	c.Resume(10 * time.Second)
-	if got, want := c.Window(), known/2; got != want || !c.InSlowStart() {
+	if got, want := c.Window(), known/2; got != want || !inSlowStart(c) {
 		t.Fatalf("window %d after Resume, want %d, in slow start", got, want)
 	}
 	if got, want := c.PacingRate(50*ms), float64(known/2)/0.05; got != want {
@@ -52,7 +52,7 @@ func TestResumeGoesOn(t *testing.T) {
 		half := c.Window()
 		w := growth(c, 10*time.Second, 4)
 		// A round trip to see that the guess was right, one of slow start, and the end of it.
-		if w[0] > half+2*mss || w[1] < 2*half-4*mss || w[3] > 2*half+6*mss || c.InSlowStart() {
+		if w[0] > half+2*mss || w[1] < 2*half-4*mss || w[3] > 2*half+6*mss || inSlowStart(c) {
 			t.Errorf("windows %d after Resume with %d", w, half)
 		}
 	})
@@ -87,10 +87,10 @@ func TestResumeMuchTooLarge(t *testing.T) {
 		ack(c, now+10*ms, 17*mss) // 20 packets arrived, all others not
 		c.Lost(Loss{Now: now + 20*ms, Bytes: half - 21*mss, SentTime: now - 40*ms})
 		growth(c, now+60*ms, 1)
-		if !c.InSlowStart() {
+		if !inSlowStart(c) {
 			t.Error("no slow start after the retreat")
 		}
-		for i := 0; c.InSlowStart() && i < 10; i++ {
+		for i := 0; inSlowStart(c) && i < 10; i++ {
 			growth(c, now+time.Duration(i+2)*60*ms, 1)
 		}
 		// Slow start as far as the packets of the guess have shown room.
@@ -120,7 +120,7 @@ func TestResumeKeepsMemory(t *testing.T) {
 			t.Errorf("window %d after Resume of a controller that knows nothing", got)
 		}
 		growth(c, time.Second, 8)
-		if !c.InSlowStart() || c.Window() < 300*mss {
+		if !inSlowStart(c) || c.Window() < 300*mss {
 			t.Errorf("window %d then", c.Window())
 		}
 	})

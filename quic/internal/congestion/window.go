@@ -43,6 +43,15 @@ func pacingRate(window int, slowStart, guess bool, srtt time.Duration) float64 {
 	return gain * float64(window) / srtt.Seconds()
 }
 
+// windowState is the State of a controller without others. A recovery period is not told
+// apart from what follows it: nothing else changes at its end.
+func windowState(slowStart bool) string {
+	if slowStart {
+		return "slow_start"
+	}
+	return "congestion_avoidance"
+}
+
 // recovery is the recovery period of RFC 9002 section 7.3.2: it begins with the
 // first signal of congestion, and signals about packets that were sent before its
 // beginning belong to the same event.

@@ -13,6 +13,9 @@ const (
 	FixedBit   = 0x40 // 1 unless the receiver announced grease_quic_bit
 	KeyPhase   = 0x04 // short header, under header protection
 
+	// PacketNumberLength is the length of the packet number less 1, under header protection.
+	PacketNumberLength = 0x03
+
 	LongReservedBits  = 0x0c // under header protection, as the short header's
 	ShortReservedBits = 0x18
 )
