@@ -155,6 +155,10 @@ func (c *Conn) handleNewConnectionID(now instant, f *wire.Frame) error {
 	if s.path != nil && len(s.remote) > 0 && s.remote[0].id.n == 0 { // R9000-19.15-2
 		return &TransportError{Code: ProtocolViolation, FrameType: uint64(f.Type), Reason: "connection id for a peer that uses none"}
 	}
+	if len(s.retired) >= maxRetirements {
+		// The peer leaves numbers out, which we would have to remember.
+		return &TransportError{Code: ProtocolViolation, FrameType: uint64(f.Type), Reason: "sequence numbers of connection ids do not grow by one"}
+	}
 	id := makeConnID(f.ConnID)
 	for _, r := range s.remote {
 		if r.seq == f.Sequence || r.id == id {

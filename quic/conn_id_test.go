@@ -150,6 +150,23 @@ func TestRetirementsAreBounded(t *testing.T) {
 	})
 }
 
+// TestSequenceNumbersLeftOut: the numbers of retired connection ids have to be remembered,
+// and a peer that leaves numbers out could make us remember ever more.
+func TestSequenceNumbersLeftOut(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		for seq := uint64(2); seq < 100; seq += 2 {
+			tc.write(tc.peerCIDFrame(0, seq, seq))
+			if tc.core().closing.phase == notClosing {
+				tc.ack()
+				continue
+			}
+			tc.wantClose("numbers are left out", ProtocolViolation)
+			return
+		}
+		t.Error("numbers were left out without end")
+	})
+}
+
 // TestConflictingCIDs: the same sequence number or connection id with other content.
 func TestConflictingCIDs(t *testing.T) {
 	for name, second := range map[string]testFrame{
