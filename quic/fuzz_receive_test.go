@@ -4,9 +4,9 @@ package quic
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/netip"
-	"sync"
 	"testing"
 	"testing/cryptotest"
 	"testing/synctest"
@@ -90,10 +90,9 @@ func FuzzReceive(f *testing.F) {
 		if len(b) > 4096 {
 			return
 		}
-		session := fuzzSession(t)
+		session := earlySession(t)
 		cryptotest.SetGlobalRandom(t, 1)
 		synctest.Test(t, func(t *testing.T) {
-			time.Sleep(time.Second) // the session is older
 			a := newAttacker(t, b, session)
 			err := a.run()
 			a.r.cleanup()
@@ -107,46 +106,10 @@ func FuzzReceive(f *testing.F) {
 	})
 }
 
-// fuzzTLS is the configuration of all attacked connections, so that they can share a
-// session.
-var fuzzTLS = sync.OnceValue(func() *tls.Config {
-	config, _ := randomCert()
-	config = config.Clone()
-	config.SetSessionTicketKeys([][32]byte{{1}})
-	return config
-})
-
-var fuzzSessionState struct {
-	once  sync.Once
-	state storedSession
-}
-
-// fuzzSession returns a session that allows 0-RTT.
-func fuzzSession(t *testing.T) storedSession {
-	fuzzSessionState.once.Do(func() {
-		cryptotest.SetGlobalRandom(t, 0)
-		fuzzTLS()
-		synctest.Test(t, func(t *testing.T) {
-			a := newAttacker(t, nil, storedSession{})
-			a.r.dial()
-			a.r.advance(2 * time.Second)
-			client := a.r.ends[0]
-			if e := client.e.cfg.Sessions.of(client.c.serverKey()); e != nil {
-				fuzzSessionState.state = takeNewest(&e.sessions)
-			}
-			a.r.cleanup()
-		})
-	})
-	if fuzzSessionState.state.ClientSessionState == nil {
-		t.Fatal("no session")
-	}
-	return fuzzSessionState.state
-}
-
 func newAttacker(t *testing.T, b []byte, session storedSession) *attacker {
 	a := &attacker{in: b, next: make(map[PathID]int64)}
 	flags := a.in.byte()
-	a.r = newRandomRun(t, uint64(a.in.byte()), fuzzTLS(), func(cfg *Config) {
+	a.r = newRandomRun(t, uint64(a.in.byte()), randomTLS(), func(cfg *Config) {
 		cfg.AllowEarlyData, cfg.Sessions, cfg.Datagrams = true, NewSessionStore(1), true
 		cfg.InitialMaxPathID, cfg.MaxIdleTimeout = 2, 20*time.Second
 		cfg.StreamReceiveWindow, cfg.ConnReceiveWindow = 20_000, 30_000
@@ -167,9 +130,7 @@ func newAttacker(t *testing.T, b []byte, session storedSession) *attacker {
 		a.victim, a.end = a.end, a.victim
 	}
 	if flags&fuzzEarly != 0 {
-		r.ends[0].early = true
-		e := r.ends[0].e.cfg.Sessions.touch(serverKey{name: "server.test", addr: serverAddr})
-		e.sessions = pushNewest(e.sessions, session)
+		r.useSession(session)
 	}
 	return a
 }
@@ -496,8 +457,10 @@ func (a *attacker) checkErr() error {
 	case e.Code == InternalError && e.Reason != "too many gaps in a stream":
 	case e.Code <= NoViablePath:
 		return nil
-	case e.Code >= CryptoErrorBase && e.Code < CryptoErrorBase+256 && e.Code != CryptoErrorBase+80:
-		return nil
+	case e.Code >= CryptoErrorBase && e.Code < CryptoErrorBase+256:
+		if _, alert := errors.AsType[tls.AlertError](e.Err); alert || e.Code != CryptoErrorBase+80 {
+			return nil // also internal_error, if crypto/tls says so
+		}
 	}
 	return fmt.Errorf("ended with %w", e)
 }

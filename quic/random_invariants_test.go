@@ -467,7 +467,7 @@ func (end *randomEnd) checkFlow() error {
 		s = s.links[queueAll].next
 	}
 	for _, a := range end.streams { // those that are over
-		if a.s.gone {
+		if a.s.gone && !a.rejected() {
 			if err := add(a.s); err != nil {
 				return err
 			}
@@ -544,7 +544,7 @@ func (end *randomEnd) checkBounds() error {
 		return fmt.Errorf("%d paths wait to be opened", len(c.wishes))
 	}
 	for _, s := range c.ids {
-		if len(s.retired) > maxRetirements {
+		if len(s.retired) > maxRetirements+activeCIDLimit {
 			return fmt.Errorf("path id %d: %d ranges of retired connection ids", s.id, len(s.retired))
 		}
 	}

@@ -26,6 +26,10 @@ type randomOpStream struct {
 	writeErr    error
 }
 
+// rejected says that the stream was opened in 0-RTT, which the server has rejected: it
+// never was there.
+func (a *randomOpStream) rejected() bool { return a.s.connErr == Err0RTTRejected }
+
 // randomOps are the operations, with how often they happen.
 var randomOps = []struct {
 	weight int

@@ -44,7 +44,7 @@ func (r *randomRun) settle() error {
 			return err
 		}
 		for j, end := range r.ends {
-			if last[j] == nil { // the connection still works
+			if last[j] == nil || last[j].rejected() { // the connection still works
 				if last[j] = end.open(uniStream); last[j] != nil {
 					r.write(end, last[j], 3000)
 				}
@@ -155,6 +155,9 @@ func (r *randomRun) checkEnds(patient bool) error {
 	}
 	for _, end := range r.ends {
 		for _, a := range end.streams {
+			if a.rejected() {
+				continue
+			}
 			b := end.peer.byID[a.s.id]
 			if b == nil {
 				return fmt.Errorf("%s: the other end has never seen stream %d", end.name, a.s.id)
