@@ -57,7 +57,9 @@ func (c *Conn) handleFate(sp spaceID, p *pathState, r frameRecord, f fate) {
 			s.handleFate(r, f)
 		}
 	case recordMTUProbe:
-		c.mtuProbeFate(p, int(r.a), f)
+		if packetNumber(r.b) == p.loss.ownSince { // not of the path before a migration
+			c.mtuProbeFate(p, int(r.a), f)
+		}
 	case recordNewConnectionID, recordRetireConnectionID, recordPathAbandon, recordPathStatus, recordPathCIDsBlocked:
 		if s := c.pathID(PathID(r.id)); s != nil {
 			c.pathControlFate(s, r, f)

@@ -116,11 +116,14 @@ func (c *Conn) allBlocked() bool {
 }
 
 // maxDatagramOn is the largest datagram payload in bytes that p carries.
-func (c *Conn) maxDatagramOn(p *pathState) int {
+func (c *Conn) maxDatagramOn(p *pathState) int { return c.datagramIn(p, p.mtu.size) }
+
+// datagramIn is the largest datagram payload in a packet of size bytes on p.
+func (c *Conn) datagramIn(p *pathState, size int) int {
 	if len(p.ids.remote) == 0 {
 		return 0
 	}
-	room := p.mtu.size - (c.appHeaderLen(p) + 1 + aeadTagLen)
+	room := size - (c.appHeaderLen(p) + 1 + aeadTagLen)
 	return max(0, min(room, c.peerDatagramLimit()-1)) // R9221-3-2
 }
 
@@ -143,11 +146,11 @@ func (c *Conn) updateMaxDatagram() {
 		if p.mtu.unknown() {
 			return // what was known stays, for the moment
 		}
-		size := c.maxDatagramOn(p)
+		size := c.datagramIn(p, p.mtu.tunnelSize())
 		if smallest == 0 || size < smallest {
 			smallest = size
 		}
-		if p.mtu.size < ipv6ProbeSize {
+		if p.mtu.tunnelSize() < ipv6ProbeSize {
 			continue
 		}
 		n++

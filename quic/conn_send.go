@@ -332,9 +332,11 @@ func (c *Conn) sendPing(now instant, p *pathState) bool {
 	return true
 }
 
-// sendProbe sends a PTO probe: new or repeated content if there is some, else PING. // R9002-6.2.4-1 R9002-6.2.4-2
+// sendProbe sends a PTO probe: new or repeated content if there is some, else PING. It
+// has a size that every path carries, so that it arrives also if the path's MTU has
+// shrunk. // R9002-6.2.4-1 R9002-6.2.4-2
 func (c *Conn) sendProbe(now instant, p *pathState) bool {
-	size := min(p.mtu.size, p.ampAllowance())
+	size := min(minInitialSize, p.ampAllowance())
 	if size < minPathPacket || !c.beginPacket(p, size) {
 		return false
 	}
@@ -350,17 +352,22 @@ func (c *Conn) sendProbe(now instant, p *pathState) bool {
 	return true
 }
 
-// sendMTUProbes sends the probes that are due. // R9000-14.4-1
+// sendMTUProbes sends the probes that are due, and a PING behind them. // R9000-14.4-1
 func (c *Conn) sendMTUProbes(now instant, p *pathState) {
+	sent := false
 	for size := p.mtu.due(); size != 0 && p.validated; size = p.mtu.due() {
 		if !c.beginPacket(p, size) {
-			return
+			break
 		}
 		c.w.appendPing()
 		c.w.padTo(c.w.limit)
-		c.w.recs = append(c.w.recs, frameRecord{kind: recordMTUProbe, a: uint64(size)})
+		c.w.recs = append(c.w.recs, frameRecord{kind: recordMTUProbe, a: uint64(size), b: uint64(p.loss.ownSince)})
 		p.mtu.probeSent(now, size)
 		c.endPacket(now, p, p.tuple, sentMTUProbe)
+		sent = true
+	}
+	if sent {
+		c.sendPing(now, p)
 	}
 }
 

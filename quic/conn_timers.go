@@ -48,7 +48,7 @@ func (c *Conn) advancePath(now instant, p *pathState) {
 			c.resendElsewhere(p)
 		}
 	}
-	if p.mtu.started {
+	if p.mtu.phase != mtuIdle {
 		c.advanceMTU(now, p)
 	}
 	if c.confirmed || p.phase == pathDead {
@@ -59,19 +59,16 @@ func (c *Conn) advancePath(now instant, p *pathState) {
 // advanceMTU runs the timers of the path MTU, and notices when large packets do not
 // get through any more.
 func (c *Conn) advanceMTU(now instant, p *pathState) {
-	if p.loss.largeArrived {
-		p.mtu.confirm, p.loss.largeArrived = mtuProbe{}, false
+	l := &p.loss
+	if l.largeArrived != 0 {
+		p.mtu.arrived(l.largeArrived)
+		l.largeArrived = 0
 	}
-	if p.loss.largeLost >= blackholeLosses {
-		p.loss.largeLost = 0
+	if l.largeLost >= blackholeLosses || l.largeLost > 1 && now.sub(l.largeLostSince) >= blackholeTime {
+		l.largeLost = 0
 		p.mtu.doubt()
 	}
-	before := p.mtu.size
-	p.mtu.expire(now, 2*p.loss.ptoDuration())
-	p.mtu.retry(now)
-	if p.mtu.size != before {
-		p.loss.setMaxDatagram(p.mtu.size)
-	}
+	p.mtu.retry(now, interfacePayload(p.sock.MTU(), p.remote.Addr().Is6()))
 	c.updateMaxDatagram()
 	c.mtuMaybeSettled(p)
 }
@@ -118,7 +115,6 @@ func (c *Conn) nextTimer(now instant) instant {
 		}
 		t = earliest(t, p.challengeEnd)
 		t = earliest(t, p.challengeTimeout())
-		t = earliest(t, p.mtu.timeout(2*p.loss.ptoDuration()))
 		t = earliest(t, p.mtu.raise)
 		if c.confirmed || p.phase == pathDead {
 			t = earliest(t, c.aliveDeadline(p))

@@ -37,7 +37,7 @@ const (
 	recordMaxPathID                                // a: maximum path ID
 	recordPathsBlocked                             // a: maximum path ID
 	recordPathCIDsBlocked                          // id: path ID; a: next sequence number
-	recordMTUProbe                                 // a: bytes of UDP payload
+	recordMTUProbe                                 // a: bytes of UDP payload; b: first packet to the same address
 )
 
 // fate is what became of a packet. A packet can be reported lost and later

@@ -82,10 +82,13 @@ type lossState struct {
 	peerValidated bool
 	ampBlocked    bool
 
-	// largeLost counts packets above 1200 bytes lost in a row, MTU probes aside;
-	// largeArrived is set when one was acknowledged, and cleared by who reads it.
-	largeLost    int
-	largeArrived bool
+	// largeLost counts packets above 1200 bytes lost without one acknowledged that is as
+	// large as the smallest of them, largeMin, MTU probes aside; the first one was sent at
+	// largeLostSince. largeArrived is the size of the largest that was acknowledged since
+	// somebody looked.
+	largeLost, largeMin int
+	largeLostSince      instant
+	largeArrived        int
 
 	log *qlogPath // nil: no log
 

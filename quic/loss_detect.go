@@ -125,8 +125,11 @@ func (l *lossState) ackRange(now instant, sp spaceID, s *space, lo, hi packetNum
 func (l *lossState) ackPacket(now instant, sp spaceID, s *space, pn packetNumber, p *sentPacket, acked *ackedPackets, out fateFunc) {
 	wasLost := p.flags&sentLost != 0
 	p.flags |= sentAcked
-	if p.size > minInitialSize {
-		l.largeLost, l.largeArrived = 0, true
+	if size := int(p.size); size > minInitialSize {
+		l.largeArrived = max(l.largeArrived, size)
+		if size >= l.largeMin {
+			l.largeLost = 0
+		}
 	}
 	acked.packets++
 	if p.flags&sentECT != 0 {
@@ -288,8 +291,12 @@ func (l *lossState) spuriousLoss(now instant, p *sentPacket) {
 // losePacket declares an unresolved packet lost.
 func (l *lossState) losePacket(sp spaceID, s *space, p *sentPacket, out fateFunc) {
 	p.flags |= sentLost
-	if p.size > minInitialSize && p.flags&sentMTUProbe == 0 {
+	if p.size > minInitialSize && p.flags&sentNoSignal == 0 {
+		if l.largeLost == 0 {
+			l.largeMin, l.largeLostSince = int(p.size), p.time
+		}
 		l.largeLost++
+		l.largeMin = min(l.largeMin, int(p.size))
 	}
 	if p.flags&sentAckEliciting != 0 {
 		s.outstanding--

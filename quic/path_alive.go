@@ -179,6 +179,7 @@ func (c *Conn) pathDied(now instant, p *pathState, e pathEvent, why string) {
 	p.stats.timesDead++
 	p.doubted, p.probePings = false, 0
 	p.loss.ecn.pause()
+	p.mtu.interrupted()
 	c.fatePath = p
 	p.loss.discardAllInFlight(c.fateFunc)
 	p.deadProbes, p.nextProbe = 0, now.add(deadProbeMin)

@@ -67,18 +67,28 @@ func TestMTUProbes(t *testing.T) {
 		scripted(t, clientSide, func(t *testing.T, tc *testConn) {
 			confirm(tc)
 			window := tc.core().paths[0].loss.cc.Window()
-			tries := 0
-			for range 2 * mtuProbeTries {
+			tries := map[int]int{}
+			for tc.core().paths[0].mtu.phase != mtuComplete {
 				sizes, packets := probes(tc)
-				tries += len(sizes)
+				for _, size := range sizes {
+					tries[size]++
+				}
 				for _, p := range packets {
 					tc.forget(p)
 				}
 				tc.ack()
-				tc.advance(time.Second)
+				tc.advance(100 * time.Millisecond)
+				if len(tries) > 6 {
+					t.Fatalf("probes %v", tries)
+				}
 			}
-			if tries != 2*mtuProbeTries {
-				t.Errorf("%d probes, want %d", tries, 2*mtuProbeTries)
+			for size, n := range tries {
+				if n != mtuProbeTries {
+					t.Errorf("%d probes of %d bytes, want %d", n, size, mtuProbeTries)
+				}
+			}
+			if tries[1472] == 0 || tries[ipv6ProbeSize] == 0 {
+				t.Errorf("probes %v", tries)
 			}
 			if p := tc.core().paths[0]; p.mtu.size != 1200 || p.loss.cc.Window() < window { // R9000-14.4-1
 				t.Errorf("MTU %d, window %d after %d", p.mtu.size, p.loss.cc.Window(), window)
@@ -103,6 +113,132 @@ func TestMTUProbes(t *testing.T) {
 			}
 		}, socketMTU(1500), func(p *testParams) { p.set(paramMaxUDPPayloadSize, 1350) })
 	})
+}
+
+// TestMTUSearch: whatever a path carries is found, as exact as is worth it, with few
+// probes. Of those that are too large each is lost.
+func TestMTUSearch(t *testing.T) {
+	search := func(m *mtuState, carries int) (lost int) {
+		for n := 0; m.phase != mtuComplete; n++ {
+			size := m.due()
+			if size <= m.size && m.confirm.size == 0 || size > m.max || n > 40 {
+				t.Fatalf("probe %d of %d bytes for %d: %+v", n, size, carries, m)
+			}
+			m.probeSent(testStart, size)
+			if size <= carries {
+				m.acked(size)
+			} else {
+				m.lost(size)
+				lost++
+			}
+		}
+		return lost
+	}
+	most := 0
+	for carries := 1200; carries <= 1500; carries++ {
+		var m mtuState
+		m.init(1500, false)
+		m.start(65527)
+		n := search(&m, carries)
+		most = max(most, n)
+		least := min(carries, 1472)
+		if m.size > least || m.size <= least-mtuStep || !m.settled() {
+			t.Errorf("found %d bytes, the path carries %d", m.size, carries)
+		}
+		if carries >= ipv6ProbeSize && m.size < ipv6ProbeSize {
+			t.Errorf("found %d bytes, the path carries %d", m.size, carries)
+		}
+
+		// It shrinks: the present size is tried, then all of it again.
+		smaller := 1200 + (carries-1200)/2
+		if m.size <= smaller+mtuStep {
+			continue
+		}
+		m.doubt()
+		search(&m, smaller)
+		for m.confirm.size != 0 {
+			m.probeSent(testStart, m.due())
+			m.lost(m.confirm.size)
+		}
+		search(&m, smaller)
+		if m.size > smaller || m.size <= smaller-mtuStep {
+			t.Errorf("found %d bytes, the path carries %d after %d", m.size, smaller, carries)
+		}
+
+		// It grows again, which is found only after a while.
+		m.retry(testStart, 1472)
+		after := mtuRaiseAfter
+		if m.size < ipv6ProbeSize {
+			after = mtuRaiseAfterIPv6
+		}
+		if m.raise != testStart.add(after) || m.due() != 0 {
+			t.Fatalf("next search at %v, probe of %d bytes now", m.raise, m.due())
+		}
+		before := m.tunnelSize()
+		m.retry(m.raise, 1472)
+		if m.due() != 1472 || m.tunnelSize() != before {
+			t.Errorf("probe of %d bytes", m.due())
+		}
+		search(&m, carries)
+		if m.size > least || m.size <= least-mtuStep {
+			t.Errorf("found %d bytes, the path carries %d again", m.size, carries)
+		}
+	}
+	if most > 6*mtuProbeTries {
+		t.Errorf("up to %d probes lost", most)
+	}
+	t.Logf("up to %d probes lost", most)
+}
+
+// TestMTUAfterMigration: each network path has its own MTU, which probes sent on the
+// one before say nothing about.
+func TestMTUAfterMigration(t *testing.T) {
+	established(t, serverSide, func(t *testing.T, tc *testConn) {
+		p := tc.core().paths[0]
+		if p.mtu.size != 1472 {
+			t.Fatalf("MTU %d", p.mtu.size)
+		}
+		p.mtu.doubt() // a probe is in flight to the old address
+		tc.write(tc.peerCIDFrame(0, 1, 0))
+		tc.remotes[0] = testOtherAddr
+		tc.writeOn(0, frPing(), frPadding(1200))
+		if p.remote != testOtherAddr || p.mtu.size != 1200 || p.mtu.phase != mtuIdle {
+			t.Fatalf("MTU of %v is %d", p.remote, p.mtu.size)
+		}
+		var challenge []byte
+		for q := tc.nextPacket(); q != nil; q = tc.nextPacket() {
+			if f, ok := q.has(tPathChallenge); ok && q.dgram.to == testOtherAddr {
+				challenge = f.blobs[0]
+			}
+		}
+		tc.ack()
+		if p.mtu.size != 1200 {
+			t.Errorf("MTU %d by a probe to the old address", p.mtu.size)
+		}
+		tc.writeOn(0, frPathResponse(challenge))
+		tc.settle()
+		if p.mtu.size != 1472 {
+			t.Errorf("MTU %d of the new address", p.mtu.size)
+		}
+	}, socketMTU(1500))
+}
+
+// TestMTUProbesInterrupted: what was given up with a path says nothing about sizes.
+func TestMTUProbesInterrupted(t *testing.T) {
+	var m mtuState
+	m.init(1500, false)
+	m.start(65527)
+	for range 10 {
+		for m.due() != 0 {
+			m.probeSent(testStart, m.due())
+		}
+		m.interrupted()
+		m.lost(ipv6ProbeSize)
+		m.lost(1472)
+	}
+	if m.phase != mtuFirst || m.due() != ipv6ProbeSize {
+		t.Errorf("%+v", m)
+	}
 }
 
 // TestMTURefused: the kernel refuses a datagram because the interface has changed.

@@ -231,9 +231,91 @@ func TestLinkMTUShrinks(t *testing.T) {
 			t.Errorf("%d of 200 datagrams arrived after the link shrank", got)
 		}
 		n.up[0].SetConfig(lan)
-		send(70 * time.Second)
+		for range mtuRaiseAfter / (10 * time.Second) { // not idle
+			time.Sleep(10 * time.Second)
+			client.SendDatagrams([]*PacketBuf{datagram(1, 100)})
+		}
+		time.Sleep(time.Second)
 		if got := client.MaxDatagramPayload(); got != before {
-			t.Errorf("MaxDatagramPayload is %d a minute after the link is as before, want %d", got, before)
+			t.Errorf("MaxDatagramPayload is %d ten minutes after the link is as before, want %d", got, before)
+		}
+	})
+}
+
+// TestSmallLink: what a link carries is found, although its interface promises more,
+// and the tunnel is not told of each step.
+func TestSmallLink(t *testing.T) {
+	small := lan
+	small.MTU = 1400
+	simulate(t, [2]quictest.LinkConfig{small, {}}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		for _, c := range []*Conn{client, server} {
+			changes := 0
+			c.SetEventHandler(func(e Event) {
+				if e.Kind == MTUChanged {
+					changes++
+				}
+			})
+			if err := c.WaitMTU(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			// What IPv6 needs is there before the rest is known.
+			if got := c.MaxDatagramPayload(); got < 1280 {
+				t.Errorf("MaxDatagramPayload %d at first", got)
+			}
+			time.Sleep(time.Second)
+			if got := c.Stats().Paths[0].MTU; got > 1400-28 || got <= 1400-28-mtuStep {
+				t.Errorf("MTU %d", got)
+			}
+			if changes > 2 {
+				t.Errorf("%d changes", changes)
+			}
+		}
+		if lost := client.Stats().Paths[0].PacketsLost; lost != 0 {
+			t.Errorf("%d packets lost, probes aside", lost)
+		}
+	})
+}
+
+// TestLinkMTUShrinksUnderStreams: what is sent is lost all of a sudden because it is
+// too large, much at once or a little now and then.
+func TestLinkMTUShrinksUnderStreams(t *testing.T) {
+	small := lan
+	small.MTU = 1350
+	for _, paths := range []int{1, 2} {
+		simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+			client, server := n.connect(t)
+			if paths == 2 {
+				n.addPath(t, client, server)
+			}
+			go func() {
+				time.Sleep(500 * time.Millisecond)
+				n.up[0].SetConfig(small)
+			}()
+			d := transfer(t, client, server, 4e6)
+			t.Logf("4 MB over %d paths: %v", paths, d)
+			if d > 2500*time.Millisecond { // 1.6 s without the change
+				t.Errorf("4 MB over %d paths took %v", paths, d)
+			}
+		})
+	}
+	// A TCP connection inside repeats its packet ever more seldom.
+	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		client, _ := n.connect(t)
+		if err := client.WaitMTU(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		before := client.MaxDatagramPayload()
+		n.up[0].SetConfig(small)
+		start := time.Now()
+		for wait := 200 * time.Millisecond; client.MaxDatagramPayload() == before && wait < 30*time.Second; wait *= 2 {
+			client.SendDatagrams([]*PacketBuf{datagram(1, before)})
+			time.Sleep(wait)
+		}
+		d := time.Since(start)
+		t.Logf("found after %v", d)
+		if got := client.MaxDatagramPayload(); d > 4*time.Second || got > 1350 || got < 1280 {
+			t.Errorf("MaxDatagramPayload is %d after %v", got, d)
 		}
 	})
 }
