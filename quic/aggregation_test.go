@@ -74,15 +74,14 @@ func TestReturnedLinkIsUsed(t *testing.T) {
 					settled := moves.changes
 					after := n.rates(5*time.Second, 5*time.Second)[0]
 					t.Logf("before %.1f, 0.9 to 1.1 s after the repair %.1f, then %.1f; %d changes", before, back, after, moves.changes-settled)
-					// 0.9 is the goal, and missed in some runs: 0.69 was the least, depending on
-					// where the losses of the flows fall, and that on how the goroutines take turns.
-					if back[cut] < 0.6*before[cut] {
+					// 0.9 is the goal; 0.88 was the least.
+					if back[cut] < 0.8*before[cut] {
 						t.Errorf("%.1f Mbit/s a second after the repair, %.1f before", back[cut], before[cut])
 					}
 					if after[0]+after[1] < 92 {
 						t.Errorf("%.1f Mbit/s of both links after that", after)
 					}
-					if got := moves.changes - settled; got > 4*5/2 { // one per flow in two seconds
+					if got := moves.changes - settled; got > 4*5 { // one per flow and second
 						t.Errorf("%d changes of path by 4 flows in 5 s", got)
 					}
 				})

@@ -86,7 +86,7 @@ type Config struct {
 
 	// NewScheduler makes the scheduler of a connection. Default: wlb.
 	NewScheduler func() sched.Scheduler
-	// CongestionControl is used on each path. Default: CUBIC.
+	// CongestionControl is used on each path. Default: BBR.
 	CongestionControl CongestionControl
 
 	// StatelessResetKey derives the stateless reset tokens of the endpoint. Default: random.

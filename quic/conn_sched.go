@@ -13,7 +13,7 @@ import (
 // refreshViews rebuilds the views of the paths that may carry new work.
 func (c *Conn) refreshViews(now instant) {
 	c.views, c.viewPaths = c.views[:0], c.viewPaths[:0]
-	rate, rtt, early := 0.0, time.Duration(0), c.sendsEarly()
+	early := c.sendsEarly()
 	for _, p := range c.paths {
 		if !early && (!p.usable() || p.priority == sched.PriorityNever && c.otherPathLives(p)) {
 			continue
@@ -22,10 +22,36 @@ func (c *Conn) refreshViews(now instant) {
 		c.viewPaths = append(c.viewPaths, p)
 		i := len(c.views) - 1
 		c.refreshView(now, i)
-		rate += c.views[i].Rate
-		rtt = max(rtt, c.views[i].SRTT)
 	}
-	c.dgrams.setRate(rate, rtt)
+	c.shapeQueue(now)
+}
+
+// shapeQueue tells the queue of datagrams what the paths are like. The window of a flow of TCP
+// that moves to a path with a longer round trip, or back to one that was away, is too small
+// for it, unless it had a queue where it was: so such a queue is left to bulk flows, which is
+// their own wait only.
+func (c *Conn) shapeQueue(now instant) {
+	var rate, away float64 // bytes/s; bytes that paths carried which may be back soon
+	var srtt, shortest, longest time.Duration
+	for i := range c.views {
+		v := &c.views[i]
+		rate += v.Rate
+		srtt = max(srtt, v.SRTT)
+		longest = max(longest, v.MinRTT)
+		if v.MinRTT > 0 && (shortest == 0 || v.MinRTT < shortest) {
+			shortest = v.MinRTT
+		}
+	}
+	for _, p := range c.paths {
+		if (p.phase == pathDead || p.phase == pathSuspect) && now.sub(p.lastAcked) <= resumeWithin {
+			away += p.loss.rate.rate() * p.loss.rtt.min.Seconds()
+		}
+	}
+	reserve := longest - shortest
+	if rate > 0 {
+		reserve += time.Duration(min(away/rate, 1) * 1e9)
+	}
+	c.dgrams.setPaths(rate, srtt, reserve)
 }
 
 // refreshView renews view i, after each packet on its path.

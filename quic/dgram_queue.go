@@ -20,6 +20,8 @@ const (
 	// that of a round trip; the tunnel's is only a part of it.
 	codelTarget   = 5 * time.Millisecond
 	codelInterval = 100 * time.Millisecond
+	// maxReserve bounds the queue that is left to bulk flows for other paths.
+	maxReserve = 100 * time.Millisecond
 	// quantumPacket is one full packet; above fastRate a bucket sends quantumPackets in
 	// a row, so that the receiver can coalesce them.
 	quantumPacket  = 1500
@@ -88,6 +90,7 @@ type dgramQueue struct {
 	packets  int
 	quantum  int
 	rtt      time.Duration // of the slowest path
+	reserve  time.Duration // what a bulk flow may wait in any case
 	dropped  uint64        // by the bound
 	delayed  uint64        // by sojourn time
 	current  *dgramBucket
@@ -128,9 +131,10 @@ func (q *dgramQueue) quantumBytes() int {
 	return q.quantum
 }
 
-// setRate tells the rate of the connection in bytes/s, and the longest RTT of its paths.
-func (q *dgramQueue) setRate(rate float64, rtt time.Duration) {
-	q.rtt = rtt
+// setPaths tells the rate of the connection in bytes/s, the longest RTT of its paths, and
+// how long a queue is useful: see Conn.shapeQueue.
+func (q *dgramQueue) setPaths(rate float64, rtt, reserve time.Duration) {
+	q.rtt, q.reserve = rtt, reserve
 	q.quantum = quantumPacket
 	if rate >= fastRate {
 		q.quantum = quantumPacket * quantumPackets
@@ -230,6 +234,8 @@ func (q *dgramQueue) skip() {
 
 func (q *dgramQueue) interval() time.Duration { return max(codelInterval, 2*q.rtt) }
 
+func (q *dgramQueue) target() time.Duration { return max(codelTarget, min(q.reserve, maxReserve)) }
+
 // codel drops packets at the front of k that have waited too long.
 func (q *dgramQueue) codel(now instant, k *dgramBucket) {
 	for {
@@ -261,7 +267,7 @@ func (q *dgramQueue) codel(now instant, k *dgramBucket) {
 // mayDrop says that the packets of k have waited longer than the target for an
 // interval, and that more than one packet is left.
 func (q *dgramQueue) mayDrop(now instant, k *dgramBucket) bool {
-	if k.head == nil || now.sub(k.head.queued) < codelTarget || k.bytes <= 2*packetBufSize {
+	if k.head == nil || now.sub(k.head.queued) < q.target() || k.bytes <= 2*packetBufSize {
 		k.firstAbove = 0
 		return false
 	}

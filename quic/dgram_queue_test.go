@@ -118,7 +118,7 @@ func TestQueueQuantum(t *testing.T) {
 		run  int // packets of one flow in a row
 	}{{fastRate / 2, 1}, {fastRate, quantumPackets}} {
 		qt := newQueueTest(t)
-		qt.q.setRate(test.rate, 0)
+		qt.q.setPaths(test.rate, 0, 0)
 		qt.push(1, quantumPacket, 100)
 		qt.push(2, quantumPacket, 100)
 		flows := qt.take(4 * quantumPackets)
@@ -224,7 +224,7 @@ func TestQueueKeepsSparseFlowsFirst(t *testing.T) {
 // TestQueueWaitsForRoundTrip: nothing is dropped before the senders can have heard.
 func TestQueueWaitsForRoundTrip(t *testing.T) {
 	qt := newQueueTest(t)
-	qt.q.setRate(0, 200*time.Millisecond)
+	qt.q.setPaths(0, 200*time.Millisecond, 0)
 	qt.push(1, 1000, 1000)
 	for end := qt.now.add(399 * time.Millisecond); qt.now < end; qt.now = qt.now.add(time.Millisecond) {
 		qt.take(1)
@@ -236,5 +236,31 @@ func TestQueueWaitsForRoundTrip(t *testing.T) {
 	qt.take(2)
 	if qt.q.delayed == 0 {
 		t.Error("nothing dropped after that")
+	}
+}
+
+// TestQueueReserve: bulk flows keep the queue that they need on another path.
+func TestQueueReserve(t *testing.T) {
+	for _, reserve := range []time.Duration{0, 40 * time.Millisecond, time.Second} {
+		qt := newQueueTest(t)
+		qt.q.setPaths(0, 0, reserve)
+		qt.push(1, 1000, 30)
+		for range 1000 { // 30 packets at one in a millisecond
+			qt.now = qt.now.add(time.Millisecond)
+			qt.push(1, 1000, 1)
+			qt.take(1)
+		}
+		if dropped := qt.q.delayed > 0; dropped != (reserve == 0) {
+			t.Errorf("reserve %v: %d dropped", reserve, qt.q.delayed)
+		}
+		qt.push(1, 1000, 150)
+		for range 1000 {
+			qt.now = qt.now.add(time.Millisecond)
+			qt.push(1, 1000, 1)
+			qt.take(1)
+		}
+		if qt.q.delayed == 0 {
+			t.Errorf("reserve %v: nothing dropped of a queue of 150 ms", reserve)
+		}
 	}
 }

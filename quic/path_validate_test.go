@@ -120,7 +120,7 @@ func TestPeerMoves(t *testing.T) {
 		tc.write(tc.peerCIDFrame(0, 1, 0))
 		tc.settle()
 		p := tc.core().paths[0]
-		window := p.loss.cc.Window()
+		window := p.loss.newController(p.loss.maxDatagram).Window()
 		for range 20 {
 			tc.sendDatagrams(5)
 			tc.ack()

@@ -131,7 +131,7 @@ MaxClients = 64
 
 func TestConfigNoCongestionControl(t *testing.T) {
 	cfg, err := parse(ModeServer, "[Multipath]\nCC = none\n[Auth]\nKey = k\n")
-	if err != nil || cfg.CongestionControl != quic.CUBIC || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "using cubic") {
+	if err != nil || cfg.CongestionControl != quic.BBR || len(cfg.Warnings) != 1 || !strings.Contains(cfg.Warnings[0], "using bbr") {
 		t.Errorf("%+v, %v", cfg, err)
 	}
 }
@@ -175,8 +175,8 @@ func TestConfigMessages(t *testing.T) {
 		{ModeClient, "", append(client, "--pin", pinHex, "--insecure"), []string{"--pin", "--insecure"}},
 		{ModeClient, "", append(client, "-p", "eth0", "-p", "eth0"), []string{"--path", "eth0", "twice"}},
 		{ModeClient, "", append(client, "--scheduler", "rr"), []string{"--scheduler", `"rr"`, "wlb, minrtt, wlb_udp_pin or backup"}},
-		{ModeClient, "", append(client, "--cc", "vegas"), []string{"--cc", `"vegas"`, "cubic, bbr or reno"}},
-		{ModeServer, "[Multipath]\nCC = quick", nil, []string{"CC", `"quick"`, "cubic, bbr or reno"}},
+		{ModeClient, "", append(client, "--cc", "vegas"), []string{"--cc", `"vegas"`, "bbr, cubic or reno"}},
+		{ModeServer, "[Multipath]\nCC = quick", nil, []string{"CC", `"quick"`, "bbr, cubic or reno"}},
 		{ModeClient, "", append(client, "--reconnect-interval", "0"), []string{"--reconnect-interval", "0.1 to 3600"}},
 		{ModeClient, "", append(client, "-t", "much-too-long-a-name"), []string{"--tun-name", "15"}},
 		{ModeClient, "", append(client, "-L", "loud"), []string{"--log-level", "debug, info"}},

@@ -88,8 +88,8 @@ var options = []*option{
 		reset: func(c *Config) { c.Paths, c.Priorities = nil, nil }, set: setPaths},
 	{flag: "scheduler", short: "S", section: "Multipath", key: "Scheduler", json: "scheduler", sides: bothSides, arg: "wlb|minrtt|wlb_udp_pin|backup",
 		usage: "how packets are spread over the paths (default wlb)", set: setScheduler},
-	{flag: "cc", section: "Multipath", key: "CC", json: "cc", sides: bothSides, arg: "cubic|bbr|reno",
-		usage: "congestion control of what this side sends (default cubic)", set: setCC},
+	{flag: "cc", section: "Multipath", key: "CC", json: "cc", sides: bothSides, arg: "bbr|cubic|reno",
+		usage: "congestion control of what this side sends (default bbr)", set: setCC},
 	{flag: "control", section: "Control", key: "Listen", json: "control_listen", sides: bothSides, arg: "PATH",
 		usage: "unix socket for \"status\"; off: none (default /run/mqvpn/TUNNAME.sock)",
 		set:   func(c *Config, v string) error { c.Control = v; return notEmpty(v) }},
@@ -334,7 +334,7 @@ func setCC(c *Config, v string) error {
 	}
 	cc, err := quic.ParseCongestionControl(name)
 	if err != nil {
-		return errors.New("want cubic, bbr or reno")
+		return errors.New("want bbr, cubic or reno")
 	}
 	c.CongestionControl = cc
 	return nil

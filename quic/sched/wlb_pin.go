@@ -112,7 +112,7 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 			s.enterPeriod(f)
 		}
 		if newPeriod || now >= f.arrival || now < s.eagerUntil && f.pinned < s.eagerFrom {
-			i = s.reconsider(now, f, i, paths, t)
+			i = s.reconsider(now, f, i, w.Age, paths, t)
 		}
 	}
 	if paths[i].Blocked != NotBlocked {
@@ -176,11 +176,10 @@ func (s *wlb) enterPeriod(f *flow) {
 }
 
 // fills says that f takes more to q, which has come back and is not full, than p loses:
-// a window that only made a queue on p is not missed there. begins is the rate in bytes/s
-// that the window of f makes on q.
-func (p *wlbPath) fills(q *wlbPath, f *flow, v *Path, begins float64) bool {
+// a window that only made a queue on p is not missed there. stretch is what the queue makes of
+// the shortest round trip, and begins the rate in bytes/s that the window of f makes on q.
+func (p *wlbPath) fills(q *wlbPath, f *flow, stretch, begins float64) bool {
 	room := q.trial.was - q.pins.used
-	stretch := float64(v.SRTT) / float64(max(v.MinRTT, 1)) // without the queue
 	loss := min(p.pins.used*stretch, p.rate) - min(max(p.pins.used-f.rate, 0)*stretch, p.rate)
 	return min(begins, room) > loss
 }
@@ -221,9 +220,9 @@ func (s *wlb) bestForFlow(paths []Path, t tier, except int) int {
 	return best
 }
 
-// reconsider moves f from path i if another one is clearly better, and returns
-// where it is then.
-func (s *wlb) reconsider(now time.Duration, f *flow, i int, paths []Path, t tier) int {
+// reconsider moves f from path i, where its packets have waited for age, if another one is
+// clearly better, and returns where it is then.
+func (s *wlb) reconsider(now time.Duration, f *flow, i int, age time.Duration, paths []Path, t tier) int {
 	j := s.bestForFlow(paths, t, i)
 	if j < 0 {
 		return i
@@ -249,7 +248,8 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, paths []Path, t tier
 	if eager && paths[j].MinRTT > 0 {
 		rtt = paths[j].MinRTT // there is no queue yet
 	}
-	begins := min(f.rate*float64(srtt(&paths[i]))/float64(rtt), q.promise)
+	here := srtt(&paths[i]) + age
+	begins := min(f.rate*float64(here)/float64(rtt), q.promise)
 	switch {
 	case p.lossySince != 0 && now-p.lossySince >= lossyFor && paths[j].Loss < paths[i].Loss/2:
 		if q.expected() < p.expectedHere(f.rate) {
@@ -259,7 +259,7 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, paths []Path, t tier
 		return i // the flows on it are limited by something else
 	case !q.trial.proven && q.trial.was == 0 && p.sharers() < 2 && q.expected() < gainAtOnce*p.expectedHere(f.rate):
 		return i // a path is tried by flows that others replace
-	case eager && p.fills(q, f, &paths[i], begins):
+	case eager && p.fills(q, f, float64(here)/float64(max(paths[i].MinRTT, 1)), begins):
 	case q.expected() < need*p.expectedHere(f.rate):
 		return i
 	}

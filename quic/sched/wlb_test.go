@@ -495,3 +495,22 @@ func TestWLBFillsLinks(t *testing.T) {
 		})
 	}
 }
+
+// TestWLBFills: a flow whose window is a queue here, and fits another path, is not missed.
+func TestWLBFills(t *testing.T) {
+	p, q := &wlbPath{rate: 50 * mbit}, &wlbPath{trial: trial{was: 50 * mbit}}
+	p.pins.used = 50 * mbit
+	f := &flow{rate: 12.5 * mbit}
+	for _, tt := range []struct {
+		wait   time.Duration // beyond the 20 ms of the round trip here
+		onFar  float64       // what others use there
+		begins bool
+	}{{0, 0, false}, {10 * ms, 0, true}, {80 * ms, 0, true}, {80 * ms, 50 * mbit, false}} {
+		q.pins.used = tt.onFar
+		here := 20*ms + tt.wait
+		begins := f.rate * float64(here) / float64(50*ms)
+		if got := p.fills(q, f, float64(here)/float64(20*ms), begins); got != tt.begins {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
