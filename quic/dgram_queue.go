@@ -93,6 +93,7 @@ type dgramQueue struct {
 	reserve  time.Duration // what a bulk flow may wait in any case
 	dropped  uint64        // by the bound
 	delayed  uint64        // by sojourn time
+	marked   uint64        // instead of that
 	current  *dgramBucket
 	fromList *bucketList
 }
@@ -236,7 +237,8 @@ func (q *dgramQueue) interval() time.Duration { return max(codelInterval, 2*q.rt
 
 func (q *dgramQueue) target() time.Duration { return max(codelTarget, min(q.reserve, maxReserve)) }
 
-// codel drops packets at the front of k that have waited too long.
+// codel drops packets at the front of k that have waited too long, or marks them if it can
+// (RFC 8289 section 5.1).
 func (q *dgramQueue) codel(now instant, k *dgramBucket) {
 	for {
 		ok := q.mayDrop(now, k)
@@ -258,9 +260,17 @@ func (q *dgramQueue) codel(now instant, k *dgramBucket) {
 			}
 			k.dropping, k.dropNext = true, now
 		}
-		q.take(k).Release()
-		q.delayed++
+		marked := k.head.mark()
+		if marked {
+			q.marked++
+		} else {
+			q.take(k).Release()
+			q.delayed++
+		}
 		k.dropNext = k.dropNext.add(time.Duration(float64(q.interval()) / math.Sqrt(float64(k.dropCount))))
+		if marked {
+			return
+		}
 	}
 }
 

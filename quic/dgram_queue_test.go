@@ -264,3 +264,43 @@ func TestQueueReserve(t *testing.T) {
 		}
 	}
 }
+
+// TestQueueMarksFirst: what can be marked is, and not dropped; the rest of its bucket is not
+// marked more often than it would have been dropped.
+func TestQueueMarksFirst(t *testing.T) {
+	qt := newQueueTest(t)
+	signs := 0
+	mark := func(p []byte) {
+		if string(p) != "payload" {
+			t.Errorf("asked to mark %q", p)
+		}
+		signs++
+	}
+	push := func(n int) {
+		for range n {
+			b := NewPacketBuf()
+			b.Flow, b.Mark = 1, mark
+			b.SetLen(copy(b.Space(), "payload"))
+			copy(b.Prepend(3), "abc")
+			qt.q.push(qt.now, b)
+		}
+	}
+	push(500)
+	for range 1000 {
+		qt.now = qt.now.add(time.Millisecond)
+		push(1)
+		for range 3 { // looking is not waiting
+			qt.q.peek(qt.now)
+		}
+		qt.take(1)
+	}
+	if q := &qt.q; q.delayed != 0 || q.dropped != 0 || q.marked == 0 || int(q.marked) != signs || signs > 50 {
+		t.Errorf("%d dropped, %d marked, %d signs", q.delayed, q.marked, signs)
+	}
+	qt.push(2, 100, 1)
+	if b := NewPacketBuf(); b.Mark != nil {
+		t.Error("a fresh buffer remembers who marked it")
+	} else {
+		b.Release()
+	}
+}

@@ -29,6 +29,11 @@ type PacketBuf struct {
 	Flow uint64
 	// Class is the traffic class that the scheduler sees.
 	Class sched.Class
+	// Mark sets the sign of congestion in the payload, without the headers that layers in
+	// between have prepended, when it has waited too long; such packets are not dropped for
+	// that. It is called on the connection's loop, once at most, and keeps the length; nil:
+	// the payload cannot be marked.
+	Mark func(payload []byte)
 
 	off, end int
 	queued   instant
@@ -67,7 +72,7 @@ func FillPacketBufs(bufs []*PacketBuf) {
 			chain = packetBufPool.Get().(*PacketBuf)
 		}
 		b, chain = chain, chain.next
-		b.Flow, b.Class, b.next, b.queued = 0, sched.ClassOther, nil, 0
+		b.Flow, b.Class, b.Mark, b.next, b.queued = 0, sched.ClassOther, nil, nil, 0
 		b.off, b.end = PacketHeadroom, PacketHeadroom
 		bufs[i] = b
 		n++
@@ -103,6 +108,16 @@ func (b *PacketBuf) Prepend(n int) []byte {
 	}
 	b.off -= n
 	return b.buf[b.off:b.end]
+}
+
+// mark calls Mark, once, and reports whether there was one.
+func (b *PacketBuf) mark() bool {
+	if b.Mark == nil {
+		return false
+	}
+	b.Mark(b.buf[PacketHeadroom:b.end])
+	b.Mark = nil
+	return true
 }
 
 // TrimFront shortens the payload by n bytes at its front.

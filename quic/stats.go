@@ -49,6 +49,7 @@ type ConnStats struct {
 	DatagramsReceived   uint64
 	DatagramsDropped    uint64 // by the bounds of the queues
 	DatagramsDelayed    uint64 // dropped because they had waited too long
+	DatagramsMarked     uint64 // by PacketBuf.Mark, instead of that
 	DatagramsTooLarge   uint64
 	QueuedDatagrams     int
 	PacketsDropped      uint64 // received, and not processed
@@ -71,6 +72,7 @@ func (c *Conn) stats(now instant) ConnStats {
 		DatagramsReceived:  c.datagramsReceived,
 		DatagramsDropped:   c.dgrams.dropped,
 		DatagramsDelayed:   c.dgrams.delayed,
+		DatagramsMarked:    c.dgrams.marked,
 		DatagramsTooLarge:  c.tooLargeDatagrams,
 		QueuedDatagrams:    c.dgrams.packets,
 		MaxDatagramPayload: c.MaxDatagramPayload(),

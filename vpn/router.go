@@ -158,6 +158,7 @@ func (t *tunReader) batch() bool {
 		}
 		b.SetLen(len(pkt))
 		b.Flow, b.Class = flowKey(pkt)
+		b.Mark = ecnMarker(pkt)
 		masque.ClampMSS(pkt, o.session.MTU())
 		if len(o.pending) == 0 {
 			t.touched = append(t.touched, o)
