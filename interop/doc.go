@@ -13,6 +13,9 @@
 //
 // TestGoodput compares the goodput of one connection with that of quic-go (-goodput).
 //
+// quicflow is no test: it is the QUIC flow of quic-go inside the tunnel that mqvpn-lab suite
+// measures.
+//
 // The endpoint that the runner itself starts is cmd/mqvpn-interop; in the runner's image
 // it stands alone behind the set-up script. By hand, with the runner's variables or flags:
 //
