@@ -47,21 +47,22 @@ func ngtcp2Server(ctx context.Context, o endpoint.Options) error {
 	case "handshake", "transfer", "multiconnect", "resumption", "zerortt", "http3", "keyupdate", "ecn":
 	case "retry":
 		args = append(args, "--validate-addr")
+	case "connectionmigration":
+		preferred, err := freeAddress(o.Listen)
+		if err != nil {
+			return err
+		}
+		args = append(args, "--preferred-ipv4-addr="+preferred.String())
 	case "chacha20":
 		args = append(args, onlyChaCha20)
 	default:
 		return errUnsupported
 	}
-	host, _, err := net.SplitHostPort(o.Listen)
+	address, err := freeAddress(o.Listen)
 	if err != nil {
 		return err
 	}
-	udp, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(host)})
-	if err != nil {
-		return err
-	}
-	address := udp.LocalAddr().(*net.UDPAddr)
-	udp.Close()
+	host := address.IP.String()
 	args = append(args, host, fmt.Sprint(address.Port), filepath.Join(o.Certs, "priv.key"), filepath.Join(o.Certs, "cert.pem"))
 	cmd := exec.CommandContext(ctx, "gtlsserver", args...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
@@ -87,6 +88,20 @@ func ngtcp2Server(ctx context.Context, o endpoint.Options) error {
 		return err
 	}
 	return nil
+}
+
+// freeAddress finds a port for a program that does not tell which one it has chosen.
+func freeAddress(listen string) (*net.UDPAddr, error) {
+	address, err := net.ResolveUDPAddr("udp", listen)
+	if err != nil {
+		return nil, err
+	}
+	udp, err := net.ListenUDP("udp", address)
+	if err != nil {
+		return nil, err
+	}
+	defer udp.Close()
+	return udp.LocalAddr().(*net.UDPAddr), nil
 }
 
 func ngtcp2Client(ctx context.Context, o endpoint.Options) error {

@@ -55,6 +55,7 @@ var runnerCases = []runnerCase{ // those that wait for the longest first
 	{name: "transfercorruption", client: "transfer", server: "transfer", files: []int{500 * kB}, relay: relayConfig{corrupt: 0.02}, check: wantDamage},
 	{name: "rebind-port", client: "transfer", server: "transfer", files: []int{800 * kB}, relay: relayConfig{rebindEvery: 300 * ms}, check: wantRebinding},
 	{name: "rebind-addr", client: "transfer", server: "transfer", files: []int{800 * kB}, relay: relayConfig{rebindEvery: 300 * ms, rebindAddr: true}, check: wantRebinding},
+	{name: "connectionmigration", client: "transfer", server: "connectionmigration", files: []int{800 * kB}, check: wantMigration},
 	{name: "keyupdate", client: "keyupdate", server: "transfer", files: []int{900 * kB}, check: wantKeyUpdate},
 	{name: "multiplexing", client: "transfer", server: "transfer", files: repeat(400, 32)},
 	{name: "transfer", client: "transfer", server: "transfer", files: []int{200 * kB, 300 * kB, 500 * kB}},
@@ -93,6 +94,14 @@ func wantBlackhole(o *outcome) error {
 func wantRebinding(o *outcome) error {
 	if o.rebound < 2 {
 		return fmt.Errorf("the server answered to %d new addresses", o.rebound)
+	}
+	return nil
+}
+
+// wantMigration: the server's preferred address is not behind the relay.
+func wantMigration(o *outcome) error {
+	if o.bytes[down] > 400*kB {
+		return fmt.Errorf("%d bytes have come from the first address", o.bytes[down])
 	}
 	return nil
 }
@@ -196,7 +205,7 @@ var lacking = map[string]map[string]string{
 }
 
 // cannot are cases that end in 127 on the side of mqvpn.
-var cannot = map[string]bool{"v2": true}
+var cannot = map[string]bool{"v2": true, "connectionmigration": true} // we move, but prefer no address
 
 // TestRunner runs the cases of the QUIC interop runner between us and others, each
 // side as a process of its own, and prints the table of what passed.

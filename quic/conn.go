@@ -117,6 +117,7 @@ type Conn struct {
 	nextPathID PathID     // smallest id without a state yet
 	paths      []*pathState
 	wishes     []pathWish
+	preferred  preferredMove
 	nextWish   instant // when the next of them that was tried in vain is due
 
 	localMaxPathID       PathID

@@ -273,7 +273,7 @@ func (c *Conn) tryNewPath(now instant, m *rxMsg, s *idState, pkt []byte) *pathSt
 // acceptShort processes the frames of an authentic 1-RTT packet.
 func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []byte, pn packetNumber, size int) {
 	at := tuple{sock: m.sock, remote: m.src, local: m.dst}
-	if c.isClient && m.src != p.remote { // R9000-9-5
+	if c.isClient && !c.isServer(p, m.src) { // R9000-9-5
 		c.dropped(dropAddress, pkt)
 		return
 	}

@@ -242,6 +242,9 @@ func (c *Conn) sendPathBound(now instant, p *pathState) {
 	if p.prevCheckDue && p.prevValid {
 		c.sendPrevCheck(now, p)
 	}
+	if c.preferred.due && p.id == 0 {
+		c.sendPreferredChallenge(now, p)
+	}
 	if !p.validated {
 		p.loss.setAmplificationBlocked(p.ampAllowance() < minInitialSize)
 	}

@@ -28,6 +28,7 @@ func (c *Conn) advance(now instant) {
 		}
 	}
 	c.advancePathIDs(now)
+	c.preferredTimer(now)
 	if c.nextWish != 0 && now >= c.nextWish {
 		c.nextWish, c.pathsWanted = 0, true
 	}
@@ -105,6 +106,7 @@ func (c *Conn) nextTimer(now instant) instant {
 			t = earliest(t, s.goneAt)
 		}
 	}
+	t = earliest(t, c.preferredTimeout())
 	for _, p := range c.paths {
 		t = earliest(t, ackTime(now, &p.space))
 		if p.phase >= pathAbandoning {

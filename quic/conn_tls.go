@@ -332,6 +332,9 @@ func (c *Conn) setPeerParams(now instant, b []byte) error {
 		r.token, r.hasToken = *p.statelessResetToken, true
 		c.useRemoteCID(c.ids[0])
 	}
+	if p.preferredAddress != nil {
+		c.keepPreferredCID(p.preferredAddress)
+	}
 	for _, q := range c.paths {
 		q.loss.setMaxAckDelay(p.maxAckDelay())
 	}
@@ -390,6 +393,7 @@ func (c *Conn) confirm(now instant) {
 	}
 	close(c.confirmedC)
 	c.pathsWanted = true
+	c.tryPreferredAddress(now)
 }
 
 // discardSpace drops the keys and the recovery state of a handshake space. // R9002-6.4-1

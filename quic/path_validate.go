@@ -52,6 +52,9 @@ func (c *Conn) newChallenge(now instant, p *pathState, full bool) [8]byte {
 // handlePathResponse matches the data over all paths: the response may come over
 // another one (R9000-8.2.2-4).
 func (c *Conn) handlePathResponse(now instant, f *wire.Frame) {
+	if c.preferredAnswered(now, f.Challenge) {
+		return
+	}
 	for _, p := range c.paths {
 		if p.prevValid && p.prevCheckTries > 0 && p.prevChallenge == f.Challenge {
 			// The old address answers too: someone replayed its packets from a new
