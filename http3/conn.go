@@ -44,6 +44,7 @@ type conn struct {
 	peerMaxPush  uint64
 	goAwaySent   uint64 // first request stream that we refuse, MaxVarint before
 	nextIncoming uint64 // above every request stream that was accepted
+	running      int    // requests being served
 }
 
 func newConn(qc *quic.Conn, server bool) *conn {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -139,6 +140,42 @@ func TestSlowHeader(t *testing.T) {
 		content.CloseWrite()
 		if b, err := io.ReadAll(content); err != nil || len(b) == 0 {
 			t.Errorf("slow content: %x, %v", b, err)
+		}
+		p.wantOpen()
+	})
+}
+
+// TestRapidReset: requests that are cancelled at once, which frees their streams, run a
+// bounded number of handlers; the others are rejected until some have ended.
+func TestRapidReset(t *testing.T) {
+	withConns(t, func(t *testing.T, client, server *quic.Conn) {
+		var running, most atomic.Int64
+		release := make(chan struct{})
+		go (&Server{Handler: func(_ *Request, st *RequestStream) {
+			most.Store(max(most.Load(), running.Add(1)))
+			<-release
+			running.Add(-1)
+			st.Respond(200, "text/plain", nil)
+		}}).Serve(server)
+		p := peer{t, client}
+		for range 1000 {
+			s := p.bidi(getHeaders)
+			time.Sleep(time.Millisecond) // so that the request arrives before its end
+			s.Reset(uint64(ErrRequestCancelled))
+			s.StopSending(uint64(ErrRequestCancelled))
+		}
+		time.Sleep(time.Second)
+		if n := most.Load(); n != maxRunning {
+			t.Errorf("%d handlers at once", n)
+		}
+		p.wantReset(p.bidi(getHeaders), ErrRequestRejected) // R9114-4.1.1-1
+		close(release)
+		time.Sleep(time.Second)
+		if n := running.Load(); n != 0 {
+			t.Errorf("%d handlers are left", n)
+		}
+		if types, _ := p.readFrames(p.bidi(getHeaders)); len(types) == 0 {
+			t.Error("no answer when the handlers have ended")
 		}
 		p.wantOpen()
 	})

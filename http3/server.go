@@ -34,6 +34,11 @@ var ErrServerClosed = errors.New("http3: server closed")
 // headerTime is how long the header of a request may take to arrive.
 const headerTime = 10 * time.Second
 
+// maxRunning bounds the handlers that run at once for a connection: those of cancelled
+// requests, whose streams are closed, no longer count among its streams. It is above the
+// streams that quic lets a peer have open by default.
+const maxRunning = 128
+
 // Serve answers the requests of a connection whose handshake is complete, until
 // the connection ends. It returns the reason.
 func (s *Server) Serve(qc *quic.Conn) error {
@@ -57,7 +62,8 @@ func (s *Server) Serve(qc *quic.Conn) error {
 	})
 }
 
-// admit tells whether a request may still be served; after GOAWAY new ones may not.
+// admit tells whether a request may be served, and counts it; after GOAWAY new ones may
+// not, nor while too many run.
 func (c *conn) admit(id uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,11 +71,20 @@ func (c *conn) admit(id uint64) bool {
 		return false
 	}
 	c.nextIncoming = max(c.nextIncoming, id+4)
+	if c.running == maxRunning {
+		return false
+	}
+	c.running++
 	return true
 }
 
 func (s *Server) serveRequest(st *RequestStream) {
 	defer s.requestEnded()
+	defer func() {
+		st.c.mu.Lock()
+		st.c.running--
+		st.c.mu.Unlock()
+	}()
 	st.qs.SetReadDeadline(time.Now().Add(headerTime))
 	req, err := st.readRequest()
 	st.qs.SetReadDeadline(time.Time{})

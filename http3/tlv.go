@@ -16,8 +16,12 @@ type tlvReader struct {
 	truncated error  // the error for a stream that ends inside a record
 }
 
+// tlvBufferSize is that of a reader in bytes: each connection has five. Larger reads of
+// content pass it by.
+const tlvBufferSize = 256
+
 func newTLVReader(r io.Reader, truncated error) *tlvReader {
-	return &tlvReader{r: bufio.NewReaderSize(r, 1024), truncated: truncated}
+	return &tlvReader{r: bufio.NewReaderSize(r, tlvBufferSize), truncated: truncated}
 }
 
 // next skips what is left of the current record and reads the type and length of

@@ -195,7 +195,9 @@ func (c *Conn) end() {
 	}
 	c.dgrams.close()
 	c.mb.close()
-	c.tls.Close()
+	if c.tls != nil {
+		c.tls.Close()
+	}
 	c.e.forget(c)
 	if c.qlog != nil {
 		c.qlog.close()

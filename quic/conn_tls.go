@@ -120,18 +120,37 @@ func (c *Conn) handleCrypto(now instant, level tls.QUICEncryptionLevel, s *crypt
 		}
 		n, typ := s.messages.next(b)
 		b = b[:n]
-		if err := c.checkMessage(level, s, b, typ); err != nil {
+		err := c.checkMessage(level, s, b, typ)
+		if err != nil {
 			return err
 		}
-		err := c.tls.HandleData(level, b)
+		if c.tls == nil && typ != 0 {
+			return c.tlsError(tls.AlertError(unexpectedMessage))
+		}
+		if c.tls != nil {
+			err = c.tls.HandleData(level, b)
+		}
 		s.advance(len(b))
 		if err != nil {
 			return c.tlsError(err)
+		}
+		if c.tls == nil {
+			continue
 		}
 		if err := c.tlsEvents(now); err != nil {
 			return err
 		}
 	}
+}
+
+// unexpectedMessage is the TLS alert unexpected_message.
+const unexpectedMessage = 10
+
+// dropTLS ends the use of crypto/tls after a server's handshake: no message of a client
+// is expected any more, and the memory of its state is a tenth of an idle connection's.
+func (c *Conn) dropTLS() {
+	c.tls.Close()
+	c.tls = nil
 }
 
 // A messageScanner finds the TLS messages in the bytes of one encryption level, so
@@ -214,6 +233,9 @@ func (c *Conn) tlsEvents(now instant) error {
 		ev := c.tls.NextEvent()
 		switch ev.Kind {
 		case tls.QUICNoEvent:
+			if c.complete && !c.isClient {
+				c.dropTLS()
+			}
 			return nil
 		case tls.QUICSetReadSecret:
 			if err := c.setSecret(ev, true); err != nil {
@@ -387,7 +409,8 @@ func (c *Conn) confirm(now instant) {
 		return
 	}
 	c.confirmed = true
-	c.discardSpace(handshakeSpace) // R9001-4.9.2-1
+	c.discardSpace(handshakeSpace)     // R9001-4.9.2-1
+	c.long = [len(c.long)]longPacket{} // which would keep the spaces in memory
 	for _, p := range c.paths {
 		p.loss.setConfirmed()
 	}

@@ -14,7 +14,7 @@ import (
 
 const (
 	// acceptBacklog bounds connections whose handshake is done and that Accept has not taken.
-	acceptBacklog = 256
+	acceptBacklog = maxHandshakes // those that end at once fit
 	// maxHandshakes bounds connections of clients that have not completed the handshake.
 	maxHandshakes = 1024
 )

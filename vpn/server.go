@@ -47,6 +47,8 @@ type server struct {
 	mu          sync.Mutex
 	conns       map[*quic.Conn]*serverConn
 	guests      int // of them, without a tunnel
+	changes     int // connections that began or ended since tidyUp
+	tidy        *time.Timer
 	sessions    map[*serverSession]struct{}
 	byUser      map[int]*serverSession // of users with a name
 	refusals    uint64                 // wrong keys

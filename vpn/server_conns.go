@@ -3,6 +3,7 @@
 package vpn
 
 import (
+	"runtime/debug"
 	"time"
 
 	"github.com/mqvpn/mqvpn/http3"
@@ -22,6 +23,12 @@ const (
 	serverUniStreams   = 8
 	serverStreamWindow = 64 << 10
 	serverConnWindow   = 256 << 10
+
+	// When tidyChanges connections have begun or ended, and for tidyAfter no other has,
+	// the memory that handshakes, or a flood, needed for a moment goes back to the host:
+	// the garbage collector would keep about as much as is in use.
+	tidyChanges = 32
+	tidyAfter   = 5 * time.Second
 )
 
 // serverConn is a connection of a client: a guest until it has a tunnel.
@@ -41,7 +48,27 @@ func (s *server) welcome(conn *quic.Conn) bool {
 		return false
 	}
 	s.conns[conn] = c
+	s.connsChangedLocked()
 	return true
+}
+
+// connsChangedLocked is called when a connection begins or ends.
+func (s *server) connsChangedLocked() {
+	if s.changes++; s.changes < tidyChanges {
+		return
+	}
+	if s.tidy == nil {
+		s.tidy = time.AfterFunc(tidyAfter, s.tidyUp)
+	} else {
+		s.tidy.Reset(tidyAfter)
+	}
+}
+
+func (s *server) tidyUp() {
+	s.mu.Lock()
+	s.changes = 0
+	s.mu.Unlock()
+	debug.FreeOSMemory()
 }
 
 // makeGuestLocked starts the time that a connection may stay without a tunnel.
@@ -79,6 +106,7 @@ func (s *server) farewell(conn *quic.Conn) {
 	defer s.mu.Unlock()
 	c := s.conns[conn]
 	delete(s.conns, conn)
+	s.connsChangedLocked()
 	if c.guest != nil {
 		c.guest.Stop()
 		c.guest = nil

@@ -19,12 +19,15 @@ const (
 	clientPayload = 1100
 	// idleTime is how long clients are idle before the server's memory is read.
 	idleTime = 60 * time.Second
+	// tidyTime is how long no client is there before the server's memory is read.
+	tidyTime = 10 * time.Second
 	// dialTime bounds the time in which all clients connect.
 	dialTime = 2 * time.Minute
 )
 
-// dial connects n clients of the load generator and tells how that went.
-func (w *world) dial(ctx context.Context, n int) (*loadclients.Clients, values, error) {
+// dial connects n clients of the load generator, some of them at once (0: a few), and
+// tells how that went.
+func (w *world) dial(ctx context.Context, n, atOnce int) (*loadclients.Clients, values, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	before, err := w.usage()
@@ -35,6 +38,7 @@ func (w *world) dial(ctx context.Context, n int) (*loadclients.Clients, values, 
 	cs, err := loadclients.Dial(ctx, n, loadclients.Config{
 		Server: netip.AddrPortFrom(firstServer.Addr(), serverPort),
 		Token:  sharedKey,
+		AtOnce: atOnce,
 		Listen: func() (s quic.Socket, err error) {
 			err = w.client.Do(func() error {
 				s, err = quic.ListenUDP("udp4", netip.AddrPortFrom(netip.IPv4Unspecified(), 0), "")
@@ -61,7 +65,7 @@ func (w *world) dial(ctx context.Context, n int) (*loadclients.Clients, values, 
 // manyClients measures a server with n clients that take turns, first up, then down.
 func manyClients(n int) func(context.Context, *world, time.Duration) (values, error) {
 	return func(ctx context.Context, w *world, d time.Duration) (values, error) {
-		cs, v, err := w.dial(ctx, n)
+		cs, v, err := w.dial(ctx, n, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -141,7 +145,7 @@ func (w *world) pump(ctx context.Context, d time.Duration, clients int, burst fu
 // idleClients measures the memory that a client costs the server.
 func idleClients(n int) func(context.Context, *world, time.Duration) (values, error) {
 	return func(ctx context.Context, w *world, _ time.Duration) (values, error) {
-		cs, _, err := w.dial(ctx, n)
+		cs, _, err := w.dial(ctx, n, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -154,5 +158,35 @@ func idleClients(n int) func(context.Context, *world, time.Duration) (values, er
 			return nil, err
 		}
 		return values{perClient: float64(after[1].RSS-w.idle[1].RSS) / float64(n) / 1e3}, nil
+	}
+}
+
+// manyHandshakes measures clients that connect, some of them at once, and leave, in
+// several rounds, and what the server has grown by when they are gone.
+func manyHandshakes(rounds, n, atOnce int) func(context.Context, *world, time.Duration) (values, error) {
+	return func(ctx context.Context, w *world, _ time.Duration) (values, error) {
+		sum := values{}
+		for range rounds {
+			cs, v, err := w.dial(ctx, n, atOnce)
+			if err != nil {
+				return nil, err
+			}
+			cs.Close()
+			sum[handshakes] += 1 / v[handshakes]
+			sum[handshakeCPU] += v[handshakeCPU]
+		}
+		if err := sleep(ctx, tidyTime); err != nil {
+			return nil, err
+		}
+		after, err := w.usage()
+		if err != nil {
+			return nil, err
+		}
+		return values{
+			handshakes:   float64(rounds) / sum[handshakes],
+			handshakeCPU: sum[handshakeCPU] / float64(rounds),
+			serverGrowth: megabytes(after[1].RSS - w.idle[1].RSS),
+			serverPeak:   megabytes(after[1].PeakRSS),
+		}, nil
 	}
 }

@@ -49,6 +49,7 @@ const (
 	handshakes   = "handshakes_per_s"
 	handshakeCPU = "server_cpu_ms_per_handshake"
 	perClient    = "server_kb_per_client"
+	serverGrowth = "server_growth_mb"
 )
 
 // metrics says how each metric is shown: decimals and unit.
@@ -76,6 +77,7 @@ var metrics = map[string]struct {
 	handshakes:   {0, "handshakes/s"},
 	handshakeCPU: {2, "CPU-ms/handshake server"},
 	perClient:    {1, "kB per client"},
+	serverGrowth: {1, "MB growth server"},
 }
 
 var (
@@ -138,6 +140,13 @@ func allRows() []row {
 	}
 	for _, n := range []int{100, 1000} {
 		rows = append(rows, row{fmt.Sprintf("clients-%d-memory", n), false, vpnPrograms, 0, []string{perClient}, idleClients(n)})
+	}
+	for _, r := range []struct {
+		id                string
+		rounds, n, atOnce int
+	}{{"handshakes-10000", 100, 100, 1}, {"handshakes-1000-at-once", 1, 1000, 1000}} {
+		rows = append(rows, row{r.id, false, vpnPrograms, 0,
+			[]string{handshakes, handshakeCPU, serverGrowth, serverPeak}, manyHandshakes(r.rounds, r.n, r.atOnce)})
 	}
 	return rows
 }

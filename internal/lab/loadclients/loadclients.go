@@ -27,10 +27,11 @@ type Config struct {
 	Server netip.AddrPort
 	Token  string                      // the key; many clients may share it
 	Listen func() (quic.Socket, error) // opens a socket for a client
+	AtOnce int                         // how many connect at the same time; 0: 16
 }
 
 const (
-	// dialing is how many clients connect at the same time.
+	// dialing is the default of Config.AtOnce.
 	dialing = 16
 	// connectTime is the time that one client has for it.
 	connectTime = 15 * time.Second
@@ -73,7 +74,11 @@ func Dial(ctx context.Context, n int, cfg Config) (*Clients, error) {
 	errs := make([]error, n)
 	var next atomic.Int64
 	var run sync.WaitGroup
-	for range min(n, dialing) {
+	atOnce := cfg.AtOnce
+	if atOnce == 0 {
+		atOnce = dialing
+	}
+	for range min(n, atOnce) {
 		run.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
 				if cs.all[i], errs[i] = cs.dial(ctx, cfg); errs[i] != nil {
