@@ -34,7 +34,8 @@ func TestCommand(t *testing.T) {
 		{"v2", name, 127},
 	} {
 		cmd := exec.Command(command, "-downloads", dir)
-		cmd.Env = append(os.Environ(), "ROLE=client", "TESTCASE="+tt.testCase, fmt.Sprintf("REQUESTS=https://%v/%s", address, tt.file))
+		cmd.Env = append(os.Environ(), "ROLE=client", "TESTCASE="+tt.testCase, fmt.Sprintf("REQUESTS=https://%v/%s", address, tt.file),
+			"QLOGDIR="+dir, "SSLKEYLOGFILE="+filepath.Join(dir, "keys"))
 		client := start(t, cmd)
 		if code := client.wait(30 * time.Second); code != tt.want {
 			t.Errorf("%s of %s: exit code %d, want %d\n%s", tt.testCase, tt.file, code, tt.want, client.log())
@@ -42,6 +43,16 @@ func TestCommand(t *testing.T) {
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || len(b) != kB {
 		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	for _, pattern := range []string{"*_client*.sqlog", "keys"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+		if len(found) == 0 {
+			t.Errorf("no file %s", pattern)
+			continue
+		}
+		if st, err := os.Stat(found[0]); err != nil || st.Size() == 0 {
+			t.Errorf("%s: %v", found[0], err)
+		}
 	}
 	if code := server.stop(); code != 0 {
 		t.Errorf("the server's exit code is %d\n%s", code, server.log())

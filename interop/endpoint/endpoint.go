@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/qlog"
 )
 
 // Exit codes of the runner's contract.
@@ -43,6 +44,7 @@ type Options struct {
 	Certs     string // server: directory of cert.pem and priv.key
 	Listen    string // server: address and port; without an address, all of both families
 	KeyLog    string // file for TLS secrets, "" for none
+	QLogDir   string // directory for qlog files, "" for none
 	HTTP3     bool   // client: HTTP/3 in every test case, for servers that have only that
 
 	Log io.Writer
@@ -59,6 +61,7 @@ func FromEnv() Options {
 		Certs:     "/certs",
 		Listen:    ":443",
 		KeyLog:    os.Getenv("SSLKEYLOGFILE"),
+		QLogDir:   os.Getenv("QLOGDIR"),
 		Log:       os.Stderr,
 	}
 }
@@ -100,6 +103,15 @@ func (o *Options) run(ctx context.Context) error {
 		}
 		defer f.Close()
 		cfg.TLS.KeyLogWriter = f
+	}
+	if o.QLogDir != "" {
+		dir := qlog.NewDir(o.QLogDir)
+		cfg.Qlog = dir.Open
+		defer func() {
+			if err := dir.Close(); err != nil {
+				o.logf("qlog: %v", err)
+			}
+		}()
 	}
 	if o.TestCase == "chacha20" {
 		OnlyChaCha20()

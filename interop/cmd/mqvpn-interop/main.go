@@ -2,7 +2,7 @@
 
 // Command mqvpn-interop is the endpoint that the QUIC interop runner starts. What it
 // does is said by the environment: ROLE (client or server), TESTCASE, REQUESTS (URLs of
-// the client), SSLKEYLOGFILE. The server serves /www on port 443 with
+// the client), SSLKEYLOGFILE, QLOGDIR. The server serves /www on port 443 with
 // /certs/cert.pem and /certs/priv.key, the client writes to /downloads; the flags change
 // that for use by hand. It exits with 0 when all went well, 127 when it does not support
 // the test case, else 1.
