@@ -49,8 +49,9 @@ var runnerCases = []runnerCase{ // those that wait for the longest first
 	{name: "longrtt", client: "handshake", server: "handshake", files: []int{kB}, relay: relayConfig{delay: 750 * ms}},
 	{name: "handshakeloss", client: "multiconnect", server: "multiconnect", files: repeat(4, kB), relay: relayConfig{drop: 0.3}, check: wantDamage},
 	{name: "handshakecorruption", client: "multiconnect", server: "multiconnect", files: repeat(4, kB), relay: relayConfig{corrupt: 0.3}, check: wantDamage},
-	{name: "blackhole", client: "transfer", server: "transfer", files: []int{800 * kB}, check: wantBlackhole,
-		relay: relayConfig{blackholeEvery: 1000 * ms, blackholeFor: 400 * ms}},
+	// The first PTO is a second, and doubles: a period of a second could swallow every probe.
+	{name: "blackhole", client: "transfer", server: "transfer", files: []int{1200 * kB}, check: wantBlackhole,
+		relay: relayConfig{blackholeEvery: 1300 * ms, blackholeFor: 500 * ms}},
 	{name: "transferloss", client: "transfer", server: "transfer", files: []int{500 * kB}, relay: relayConfig{drop: 0.02}, check: wantDamage},
 	{name: "transfercorruption", client: "transfer", server: "transfer", files: []int{500 * kB}, relay: relayConfig{corrupt: 0.02}, check: wantDamage},
 	{name: "rebind-port", client: "transfer", server: "transfer", files: []int{800 * kB}, relay: relayConfig{rebindEvery: 300 * ms}, check: wantRebinding},
