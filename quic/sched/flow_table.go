@@ -5,9 +5,15 @@ package sched
 import "time"
 
 const (
-	minFlowSlots = 64
-	maxFlows     = 1 << 15 // 4 MB with the free slots
+	// flowShards is how many parts the table has: one grows in one step, so that no packet
+	// waits for more than 448 flows to be moved.
+	flowShards   = 256
+	minFlowSlots = 8   // of a shard in use
+	maxFlowSlots = 512 // 8 MB in all shards
+	maxFlows     = flowShards * maxShardFlows
 	flowIdle     = 60 * time.Second
+	// A shard is full at 7/8.
+	maxShardFlows = maxFlowSlots / 8 * 7
 	// sweepParts is in how many sweeps the whole table is visited.
 	sweepParts = 16
 	// evictWindow is among how many slots the least recently used flow is looked
@@ -28,25 +34,62 @@ type flow struct {
 	rate    float64       // bytes/s in the period before
 }
 
-// flowTable maps flow keys to flows: open addressing with linear probing, so that
-// it can be swept piece by piece in a defined order. It grows and shrinks with the
-// number of flows, up to maxFlows. Pointers into it are valid until insert or sweep.
+// flowTable maps flow keys to flows. It grows and shrinks with the number of flows, up to
+// maxFlows. Pointers into it are valid until insert or sweep.
 type flowTable struct {
-	slots []flow // length is 0 or a power of two
-	count int
-	hand  int // next slot to sweep
+	shards []flowShard // nil before the first flow
+	hand   int         // next shard to sweep
 	// forgotten is told of each flow that is removed, nil: nobody.
 	forgotten func(*flow)
 }
 
-// home is the slot where the search for key begins. Keys are hashes already, but
-// the seed may have left a pattern in the low bits.
-func (t *flowTable) home(key uint64) int {
-	return int(key*0x9e3779b97f4a7c15>>32) & (len(t.slots) - 1)
-}
+// hashed spreads a key: it is a hash already, but the seed may have left a pattern in some
+// of its bits.
+func hashed(key uint64) uint64 { return key * 0x9e3779b97f4a7c15 }
+
+func (t *flowTable) shard(key uint64) *flowShard { return &t.shards[hashed(key)>>56] }
 
 // find returns the flow, nil if there is none.
 func (t *flowTable) find(key uint64) *flow {
+	if t.shards == nil {
+		return nil
+	}
+	return t.shard(key).find(key)
+}
+
+// insert adds a flow that is not in the table. A full shard forgets another one.
+func (t *flowTable) insert(key uint64, now time.Duration) *flow {
+	if t.shards == nil {
+		t.shards = make([]flowShard, flowShards)
+	}
+	return t.shard(key).insert(key, now, t.forgotten)
+}
+
+// sweep forgets the idle flows of the next part of the table.
+func (t *flowTable) sweep(now time.Duration) {
+	if t.shards == nil {
+		return
+	}
+	for range flowShards / sweepParts {
+		t.shards[t.hand].sweep(now, t.forgotten)
+		t.hand = (t.hand + 1) % flowShards
+	}
+}
+
+// flowShard is a part of a flowTable: open addressing with linear probing, so that it can be
+// swept in a defined order.
+type flowShard struct {
+	slots []flow // length is 0 or a power of two
+	count int
+	hand  int // where evict looked last
+}
+
+// home is the slot where the search for key begins.
+func (t *flowShard) home(key uint64) int {
+	return int(hashed(key)>>32) & (len(t.slots) - 1)
+}
+
+func (t *flowShard) find(key uint64) *flow {
 	if t.count == 0 {
 		return nil
 	}
@@ -60,12 +103,11 @@ func (t *flowTable) find(key uint64) *flow {
 	}
 }
 
-// insert adds a flow that is not in the table. A full table forgets another one.
-func (t *flowTable) insert(key uint64, now time.Duration) *flow {
-	if t.count >= maxFlows {
-		t.evict()
+func (t *flowShard) insert(key uint64, now time.Duration, forgotten func(*flow)) *flow {
+	if t.count >= maxShardFlows {
+		t.evict(forgotten)
 	}
-	if 4*(t.count+1) > 3*len(t.slots) {
+	if 8*(t.count+1) > 7*len(t.slots) {
 		t.resize(max(2*len(t.slots), minFlowSlots))
 	}
 	t.count++
@@ -74,8 +116,8 @@ func (t *flowTable) insert(key uint64, now time.Duration) *flow {
 	return f
 }
 
-// free returns the free slot for a key that is not in the table.
-func (t *flowTable) free(key uint64) *flow {
+// free returns the free slot for a key that is not in the shard.
+func (t *flowShard) free(key uint64) *flow {
 	i := t.home(key)
 	for t.slots[i].key != 0 {
 		i = (i + 1) & (len(t.slots) - 1)
@@ -83,7 +125,7 @@ func (t *flowTable) free(key uint64) *flow {
 	return &t.slots[i]
 }
 
-func (t *flowTable) resize(n int) {
+func (t *flowShard) resize(n int) {
 	old := t.slots
 	t.slots, t.hand = make([]flow, n), 0
 	for i := range old {
@@ -95,9 +137,9 @@ func (t *flowTable) resize(n int) {
 
 // remove frees slot i, and moves those behind it that a search would not find
 // any more.
-func (t *flowTable) remove(i int) {
-	if t.forgotten != nil {
-		t.forgotten(&t.slots[i])
+func (t *flowShard) remove(i int, forgotten func(*flow)) {
+	if forgotten != nil {
+		forgotten(&t.slots[i])
 	}
 	mask := len(t.slots) - 1
 	for j := (i + 1) & mask; t.slots[j].key != 0; j = (j + 1) & mask {
@@ -111,8 +153,8 @@ func (t *flowTable) remove(i int) {
 	t.count--
 }
 
-// evict removes the least recently used flow of a part of the table.
-func (t *flowTable) evict() {
+// evict removes the least recently used of some flows.
+func (t *flowShard) evict(forgotten func(*flow)) {
 	oldest, seen := -1, 0
 	for seen < evictWindow {
 		t.hand = (t.hand + 1) & (len(t.slots) - 1)
@@ -124,19 +166,21 @@ func (t *flowTable) evict() {
 			oldest = t.hand
 		}
 	}
-	t.remove(oldest)
+	t.remove(oldest, forgotten)
 }
 
-// sweep forgets the idle flows of the next part of the table.
-func (t *flowTable) sweep(now time.Duration) {
-	for n := (len(t.slots) + sweepParts - 1) / sweepParts; n > 0; n-- {
+// sweep forgets the idle flows.
+func (t *flowShard) sweep(now time.Duration, forgotten func(*flow)) {
+	for i := range t.slots {
 		// remove may fill the slot again with a flow that was not seen yet.
-		for t.slots[t.hand].key != 0 && now-t.slots[t.hand].used >= flowIdle {
-			t.remove(t.hand)
+		for t.slots[i].key != 0 && now-t.slots[i].used >= flowIdle {
+			t.remove(i, forgotten)
 		}
-		t.hand = (t.hand + 1) & (len(t.slots) - 1)
 	}
 	if n := len(t.slots) / 2; n >= minFlowSlots && 4*t.count < n {
 		t.resize(n)
+	}
+	if t.count == 0 {
+		t.slots = nil
 	}
 }
