@@ -114,6 +114,11 @@ func violations() (list []script) {
 		script{"empty datagram", func(p peer) { p.datagram("") }, ErrDatagram},                         // R9297-2.1-2
 		script{"truncated quarter stream id", func(p peer) { p.datagram("80 0000") }, ErrDatagram},     // R9297-2.1-2
 		script{"quarter stream id 2^60", func(p peer) { p.datagram("d000000000000000") }, ErrDatagram}, // R9297-2.1-1
+		script{"datagram beyond the stream limit", func(p peer) { // R9297-2.1-6
+			p.datagram("4063 00") // the hundredth stream
+			p.wantOpen()
+			p.datagram("4064 00")
+		}, ErrID},
 	)
 }
 

@@ -19,7 +19,8 @@ const maxEarlyDatagrams = 32
 // datagramRouter gives each received datagram to the handler of its request
 // stream. It is the quic.DatagramHandler of the connection.
 type datagramRouter struct {
-	c *conn
+	c     *conn
+	limit func() uint64 // how many request streams there may be
 
 	// Used on the connection's loop only.
 	last  *RequestStream   // of the datagram before, to spare the map
@@ -37,7 +38,7 @@ type earlyDatagram struct {
 }
 
 func (r *datagramRouter) init(c *conn) {
-	r.c = c
+	r.c, r.limit = c, c.qc.RequestStreamLimit
 	r.streams = make(map[uint64]*RequestStream)
 }
 
@@ -74,6 +75,9 @@ func (r *datagramRouter) HandleDatagram(b []byte) {
 	s := r.last
 	if s == nil || s.quarterID() != id {
 		if s = r.find(id, b[n:]); s == nil {
+			if id >= r.limit() { // R9297-2.1-6
+				r.c.abort(&ConnError{ErrID, "datagram for a stream beyond the limit"})
+			}
 			return
 		}
 		r.last = s

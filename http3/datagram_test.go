@@ -343,6 +343,7 @@ func routerForTest() (*datagramRouter, []byte) {
 	c := &conn{server: true}
 	r := &c.datagrams
 	r.init(c)
+	r.limit = func() uint64 { return 100 }
 	for i := range uint64(2) {
 		s := &RequestStream{c: c, id: 4 * i, use: datagramsPossible, handler: discard{}}
 		r.add(s)
@@ -369,8 +370,8 @@ func FuzzHandleDatagram(f *testing.F) {
 		if _, n := ConsumeVarint(b); n < 0 {
 			return // closes the connection, which is not there
 		}
-		if id, _ := ConsumeVarint(b); id > maxQuarterStreamID {
-			return
+		if id, _ := ConsumeVarint(b); id >= r.limit() {
+			return // neither
 		}
 		r.HandleDatagram(b)
 		r.FlushDatagrams()

@@ -333,6 +333,15 @@ func (c *Conn) SetKeepAlive(every time.Duration) {
 // given: what the paths that count can carry. 0 while datagrams cannot be sent.
 func (c *Conn) MaxDatagramPayload() int { return int(c.maxDatagram.Load()) }
 
+// RequestStreamLimit is how many bidirectional streams the client may open in all, as far
+// as this end knows. It is called on the connection's loop, as by a DatagramHandler.
+func (c *Conn) RequestStreamLimit() uint64 {
+	if c.isClient {
+		return c.streams.local[bidiStream].max
+	}
+	return c.streams.remote[bidiStream].advertised
+}
+
 // PeerMaxDatagramFrame is the peer's max_datagram_frame_size; 0 before the
 // handshake, and if it takes none.
 func (c *Conn) PeerMaxDatagramFrame() int { return int(c.peerDatagram.Load()) }
