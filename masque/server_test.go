@@ -79,6 +79,7 @@ func TestAccept(t *testing.T) {
 		{"no variables", tunnelRequest("/.well-known/masque/ip/", key), 400, errAny},
 		{"other URI scheme", coap, 400, errAny},
 		{"one target", tunnelRequest("/.well-known/masque/ip/10.0.0.0%2F8/*/", key), 501, errAny},
+		{"one host", tunnelRequest("/.well-known/masque/ip/vpn.example/*/", key), 501, errAny},
 		{"one protocol", tunnelRequest("/.well-known/masque/ip/*/17/", key), 501, errAny},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -354,6 +354,32 @@ func TestReceivedPackets(t *testing.T) { // R9484-7.2-5
 	})
 }
 
+// TestContextIDs: neither end uses any but 0, and that for IP packets, so that none is
+// ever taken anew. // R9484-5-1
+func TestContextIDs(t *testing.T) {
+	check := func(t *testing.T, st *http3.RequestStream, s *Session) {
+		t.Helper()
+		raw := new(rawDatagrams)
+		st.SetDatagramHandler(raw)
+		var want []string
+		for _, pkt := range [][]byte{packet4("10.9.0.2", "1.1.1.1", 60), packet6("fd00::2", "2001:db8::1", 60)} {
+			s.Send([]*quic.PacketBuf{buf(pkt)})
+			want = append(want, "\x00"+string(pkt))
+		}
+		settle()
+		if got := raw.take(); !slices.Equal(got, want) {
+			t.Errorf("datagrams %x, want %x", got, want)
+		}
+	}
+	withRawServer(t, func(t *testing.T, st *http3.RequestStream, s *Session, _ *packets) {
+		capsule(t, st, 1, "00 04 0a090002 20 00 06 fd000000000000000000000000000002 80")
+		capsule(t, st, 3, "04 00000000 ffffffff 00 06 00000000000000000000000000000000 ffffffffffffffffffffffffffffffff 00")
+		settle()
+		check(t, st, s)
+	})
+	withRawClient(t, func(t *testing.T, st *http3.RequestStream, s *Session, _ *packets) { check(t, st, s) })
+}
+
 // TestICMPFromAnywhere: a client takes ICMP errors from hosts that it could not
 // send to.
 func TestICMPFromAnywhere(t *testing.T) { // R9484-7.2.1-2

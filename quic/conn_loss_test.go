@@ -35,6 +35,35 @@ func TestPTOElsewhere(t *testing.T) {
 	}, multipathUpTo(2))
 }
 
+// TestProbeContent: a probe has something new to say if there is anything, though the
+// window is full, and is a PING otherwise. What it replaces need not come again.
+//
+// R9002-6.2.4-2
+func TestProbeContent(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		tc.sendDatagrams(1)
+		tc.wantType("in flight", tDatagram)
+		for range 2 {
+			tc.waitSent(time.Second)
+			if p := tc.wantFrame("nothing else to say", frPing()); len(p.frames) != 1 {
+				t.Errorf("%v", p)
+			}
+		}
+		tc.settle()
+		l := &tc.core().paths[0].loss
+		for l.inFlight+minInitialSize <= l.cc.Window() {
+			tc.conn.SendDatagrams([]*PacketBuf{datagram(0, 1000)})
+			tc.advance(time.Millisecond)
+		}
+		tc.skip()
+		s := tc.open(true)
+		s.Write([]byte("hello"))
+		tc.wantIdle("the window is full")
+		tc.waitSent(time.Second)
+		tc.wantFrame("new data in a probe", frStream(s.ID(), 0, "hello"))
+	})
+}
+
 // TestWindowBoundsDatagrams, on each path for itself.
 //
 // R9221-5.4-1 RMP21-5.3-1

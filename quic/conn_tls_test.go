@@ -328,7 +328,8 @@ func TestAnnouncedParameters(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {
 		for id, want := range map[uint64]uint64{
 			paramMaxIdleTimeout: 120_000, paramMaxData: 2 << 20, paramStreamDataBidiLocal: 1 << 20, paramStreamDataBidi: 1 << 20,
-			paramStreamDataUni: 1 << 20, paramMaxStreamsBidi: 100, paramMaxStreamsUni: 100, paramMaxAckDelay: 5,
+			paramStreamDataUni:  1 << 20, // R9114-6.2-2
+			paramMaxStreamsBidi: 100, paramMaxStreamsUni: 100, paramMaxAckDelay: 5,
 			paramActiveCIDLimit: 4, paramMaxDatagramFrame: 65535, paramMaxPathID: 2, paramMaxPathIDDraft15: 2,
 		} {
 			if got, ok := tc.intParam(id); !ok || got != want {

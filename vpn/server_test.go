@@ -16,7 +16,8 @@ import (
 	"github.com/mqvpn/mqvpn/quic"
 )
 
-// TestFullPool: a client that finds no address tries again until there is one.
+// TestFullPool: a client that finds no address tries again until there is one. An address
+// is another client's as long as that has its request stream. // R9484-4.1-3
 func TestFullPool(t *testing.T) {
 	simulate(t, 2, func(t *testing.T, s *sim) {
 		server := s.startServer(func(c *Config) { c.MaxClients = 1 })

@@ -4,6 +4,7 @@ package vpn
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net/netip"
 	"testing"
 	"time"
@@ -54,6 +55,49 @@ func TestCurves(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestServerName: a name is sent as it was configured, and the certificate must be for it
+// and from somebody who is trusted.
+func TestServerName(t *testing.T) {
+	simulate(t, 1, func(t *testing.T, s *sim) {
+		strangers := s.roots
+		roots, _ := s.newCertificate("vpn.example", time.Now())
+		cert, err := loadCertificate(s.serverConfig())
+		must(t, err)
+		conf, sni := serverTLS(cert), ""
+		conf.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+			sni = h.ServerName
+			return nil, nil
+		}
+		server := quic.NewEndpoint(&quic.Config{TLS: conf})
+		server.AddSocket(s.net.Socket(simServerAddr, 1500))
+		defer server.Close()
+		h, _ := s.newClientHost(0)
+		for _, tt := range []struct {
+			name  string
+			roots *x509.CertPool
+			ok    bool
+		}{
+			{"vpn.example", roots, true},
+			{"other.example", roots, false},   // R9114-3.1-1
+			{"vpn.example", strangers, false}, // R9114-3.1-1
+			{"sub.vpn.example", roots, false}, // R9114-3.1-1
+		} {
+			client := quic.NewEndpoint(nil)
+			socket, err := h.listen(netip.MustParseAddrPort("0.0.0.0:0"), "if0")
+			must(t, err)
+			client.AddSocket(socket)
+			_, err = client.Dial(t.Context(), socket, simServerAddr, &quic.Config{TLS: clientTLS(&Config{}, tt.name, tt.roots), HandshakeTimeout: time.Second})
+			if (err == nil) != tt.ok || err != nil && exitCode(explain(err)) != ExitCertificate {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			if sni != tt.name { // R9114-3.2-1
+				t.Errorf("SNI %q, want %q", sni, tt.name)
+			}
+			client.Close()
+		}
+	})
 }
 
 // TestStatelessResetKey: it follows from the key of the certificate and nothing else.
