@@ -311,3 +311,45 @@ func TestSendError(t *testing.T) {
 		}
 	})
 }
+
+// TestMTUProbeOnDeadPath: a probe that is given up with its path was not too large.
+func TestMTUProbeOnDeadPath(t *testing.T) {
+	established(t, clientSide, func(t *testing.T, tc *testConn) {
+		p := tc.core().paths[0]
+		p.mtu.doubt()
+		tc.conn.LabelPath(0, "a")
+		if p := tc.core().paths[0]; p.mtu.confirm.sent == 0 || p.mtu.confirm.tries != 1 {
+			t.Fatalf("no probe is in flight: %+v", p.mtu)
+		}
+		tc.conn.LinkDown("a")
+		if m := &tc.core().paths[0].mtu; m.size != 1472 || m.confirm.sent != 0 || m.confirm.tries != 0 {
+			t.Errorf("%+v", m)
+		}
+	}, socketMTU(1500))
+}
+
+// TestLargeLosses: packets of a size that arrives say nothing about those that do not.
+func TestLargeLosses(t *testing.T) {
+	lt := newLossTest(t)
+	lt.warm(10 * ms) // packet 0
+	send := func(d time.Duration, size uint16) {
+		lt.packetSent(at(d), appSpace, sentPacket{size: size, flags: inFlightPacket}, nil)
+	}
+	for i := range 4 {
+		d := time.Duration(i) * 100 * ms
+		send(d, 1400) // 1, 3, 5, 7
+		send(d, 1300)
+		n := uint64(2*i + 2)
+		lt.ack(d+50*ms, r(n, n))
+	}
+	if lt.largeLost != 3 || lt.largeLostSince != at(0) {
+		t.Errorf("%d large packets lost in a row since %v", lt.largeLost, lt.largeLostSince.sub(testStart))
+	}
+	send(500*ms, 1400)
+	lt.ack(510*ms, r(9, 9)) // and packet 7 is lost
+	send(520*ms, 1400)
+	lt.ack(530*ms, r(9, 10))
+	if lt.largeLost != 0 || lt.largeArrived != 1400 {
+		t.Errorf("%d large packets lost in a row, one of %d arrived", lt.largeLost, lt.largeArrived)
+	}
+}
