@@ -10,6 +10,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,6 +30,8 @@ type testNet struct {
 	client, server *Endpoint
 	sockets        [2]Socket
 	clientConfig   *Config
+	rebind         func(link int, port uint16) // gives the client's socket there another public port
+	troubles       sync.WaitGroup              // what a scenario does meanwhile
 }
 
 func newTestNet(t *testing.T, links [2]quictest.LinkConfig, change func(client, server *Config)) *testNet {

@@ -102,27 +102,3 @@ func TestSilentPathIsLeft(t *testing.T) {
 		}
 	}
 }
-
-func TestTransferSurvivesCuts(t *testing.T) {
-	slow := lan
-	slow.Delay = 25 * time.Millisecond
-	simulate(t, [2]quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		n.addPath(t, client, server)
-		go func() {
-			for _, i := range []int{0, 1} {
-				time.Sleep(time.Second)
-				n.up[i].SetBlackhole(true)
-				n.down[i].SetBlackhole(true)
-				time.Sleep(3 * time.Second)
-				n.up[i].SetBlackhole(false)
-				n.down[i].SetBlackhole(false)
-			}
-		}()
-		d := transfer(t, client, server, 24e6)
-		t.Logf("24 MB with two cuts of 3 s: %v", d)
-		if d > 10*time.Second {
-			t.Errorf("took %v", d)
-		}
-	})
-}

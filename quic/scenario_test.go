@@ -4,7 +4,6 @@ package quic
 
 import (
 	"context"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
-// Scenarios of links in trouble, each with a bound on its end in simulated time.
+// What links in trouble do besides the scenarios of scenario_table_test.go.
 
 func slowLink() quictest.LinkConfig {
 	l := lan
@@ -64,55 +63,6 @@ func TestOneDirectionSilent(t *testing.T) {
 	}
 }
 
-func TestBothLinksSilentAtOnce(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		n.addPath(t, client, server)
-		go func() {
-			time.Sleep(time.Second)
-			go n.blackhole(0, 10*time.Second)
-			n.blackhole(1, 10*time.Second)
-		}()
-		d := transfer(t, client, server, 12e6)
-		t.Logf("12 MB with both links cut for 10 s: %v", d)
-		if d > 20*time.Second {
-			t.Errorf("took %v", d)
-		}
-	})
-}
-
-func TestFlappingLink(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		n.addPath(t, client, server)
-		go func() {
-			for range 7 {
-				time.Sleep(2 * time.Second)
-				n.blackhole(0, 2*time.Second)
-			}
-		}()
-		gap := probe(client, server, 30*time.Second)
-		t.Logf("longest gap %v", gap)
-		if gap > 250*time.Millisecond {
-			t.Errorf("longest gap %v", gap)
-		}
-	})
-}
-
-func TestHeavyLoss(t *testing.T) {
-	lossy := lan
-	lossy.Loss = 0.3
-	simulate(t, [2]quictest.LinkConfig{lossy, lossy}, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		n.addPath(t, client, server)
-		d := transfer(t, client, server, 300e3)
-		t.Logf("300 kB at 30 %% loss: %v", d)
-		if d > 60*time.Second {
-			t.Errorf("took %v", d)
-		}
-	})
-}
-
 func TestLossyPathDoesNotHurt(t *testing.T) {
 	lossy := slowLink()
 	lossy.Loss = 0.02
@@ -123,34 +73,6 @@ func TestLossyPathDoesNotHurt(t *testing.T) {
 		t.Logf("8 MB over a clean and a lossy link: %v", d)
 		if d > 3500*time.Millisecond { // the clean one alone: 3.3 s
 			t.Errorf("took %v", d)
-		}
-	})
-}
-
-func TestPortRebinding(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		n.addPath(t, client, server)
-		go func() {
-			for i := range 4 {
-				time.Sleep(time.Second)
-				s := n.sockets[i%2].LocalAddr()
-				n.Rebind(s, netip.AddrPortFrom(s.Addr(), uint16(60000+i)))
-			}
-		}()
-		d := transfer(t, client, server, 16e6)
-		t.Logf("16 MB with four rebindings: %v", d)
-		if d > 6*time.Second {
-			t.Errorf("took %v", d)
-		}
-		time.Sleep(time.Second)
-		for _, p := range server.Stats().Paths {
-			if p.Remote.Port() < 60000 || p.State != "active" {
-				t.Errorf("server's path %+v", p)
-			}
-		}
-		if len(server.Stats().Paths) != 2 {
-			t.Errorf("paths %+v", server.Stats().Paths)
 		}
 	})
 }
@@ -182,20 +104,6 @@ func TestAbandonAndOpenAgain(t *testing.T) {
 				t.Errorf("%d paths are left", got)
 			}
 		}
-	})
-}
-
-func TestFirstPathAbandoned(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		n.addPath(t, client, server)
-		server.AbandonPath(0)
-		time.Sleep(5 * time.Second)
-		if got := client.Stats().Paths; len(got) != 1 || got[0].ID != 1 {
-			t.Errorf("paths %+v", got)
-		}
-		transfer(t, client, server, 400e3)
-		transfer(t, server, client, 400e3)
 	})
 }
 
