@@ -58,7 +58,7 @@ func TestRandomOperations(t *testing.T) {
 	}
 	n := 100
 	if raceDetector { // there is one goroutine, nearly always
-		n = 30
+		n = 20
 	}
 	runSequences(t, 1, n)
 }
