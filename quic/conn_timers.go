@@ -69,7 +69,9 @@ func (c *Conn) advanceMTU(now instant, p *pathState) {
 		l.largeLost = 0
 		p.mtu.doubt()
 	}
-	p.mtu.retry(now, interfacePayload(p.sock.MTU(), p.remote.Addr().Is6()))
+	if p.mtu.retryDue(now) {
+		p.mtu.retry(interfacePayload(p.sock.MTU(), p.remote.Addr().Is6()))
+	}
 	c.updateMaxDatagram()
 	c.mtuMaybeSettled(p)
 }

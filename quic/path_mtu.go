@@ -228,9 +228,9 @@ func (m *mtuState) blackhole() {
 	}
 }
 
-// retry begins another search once in a while where there may be more to be found.
-// interfaceMax is as for tooLong.
-func (m *mtuState) retry(now instant, interfaceMax int) {
+// retryDue says that it is time for another search: once in a while, where there may be
+// more to be found.
+func (m *mtuState) retryDue(now instant) bool {
 	switch {
 	case m.phase != mtuComplete || m.size >= m.max:
 		m.raise = 0
@@ -238,12 +238,18 @@ func (m *mtuState) retry(now instant, interfaceMax int) {
 		m.raise = now.add(mtuRaiseAfterIPv6)
 	case m.raise == 0:
 		m.raise = now.add(mtuRaiseAfter)
-	case now >= m.raise:
-		m.raise, m.phase, m.rest = 0, mtuSearching, m.size
-		m.max = max(m.size, min(interfaceMax, m.peerMax))
-		m.failed = m.max + 1
-		m.next()
+	default:
+		return now >= m.raise
 	}
+	return false
+}
+
+// retry begins another search. interfaceMax is as for tooLong.
+func (m *mtuState) retry(interfaceMax int) {
+	m.raise, m.phase, m.rest = 0, mtuSearching, m.size
+	m.max = max(m.size, min(interfaceMax, m.peerMax))
+	m.failed = m.max + 1
+	m.next()
 }
 
 // tunnelSize is the size that the tunnel's MTU goes by: it does not follow each step of

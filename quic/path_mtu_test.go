@@ -166,7 +166,7 @@ func TestMTUSearch(t *testing.T) {
 		}
 
 		// It grows again, which is found only after a while.
-		m.retry(testStart, 1472)
+		m.retryDue(testStart)
 		after := mtuRaiseAfter
 		if m.size < ipv6ProbeSize {
 			after = mtuRaiseAfterIPv6
@@ -175,7 +175,10 @@ func TestMTUSearch(t *testing.T) {
 			t.Fatalf("next search at %v, probe of %d bytes now", m.raise, m.due())
 		}
 		before := m.tunnelSize()
-		m.retry(m.raise, 1472)
+		if m.retryDue(m.raise-1) || !m.retryDue(m.raise) {
+			t.Error("the next search is not due at its time")
+		}
+		m.retry(1472)
 		if m.due() != 1472 || m.tunnelSize() != before {
 			t.Errorf("probe of %d bytes", m.due())
 		}

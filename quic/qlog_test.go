@@ -175,7 +175,7 @@ func TestQlogOfTroubledPaths(t *testing.T) {
 		{s, "quic:packet_received", `"frame_type":"path_status_backup","path_id":1`, ""},
 		{s, "quic:packet_received", `"frame_type":"path_abandon","path_id":1`, ""},
 		{c, "quic:packet_received", `"frame_type":"path_ack"`, "0"},
-		{c, "quic:congestion_state_updated", `"new":"congestion_avoidance"`, "0"},
+		{c, "quic:congestion_state_updated", `"new":"drain"`, "0"},
 		{c, "quic:ecn_state_updated", `"new":"capable"`, "0"},
 		{c, "quic:mtu_updated", `"new":1472`, "0"},
 		{c, "quic:packet_sent", `"is_mtu_probe_packet":true`, "1"},

@@ -154,6 +154,7 @@ var scenarios = []scenario{
 	},
 	{
 		name: "backup", links: [2]quictest.LinkConfig{lan, slowLink()},
+		change: func(client, server *Config) { client.CongestionControl, server.CongestionControl = CUBIC, CUBIC },
 		within: 1500 * ms, why: "2 MB take 0.8 s on either link alone, and the break 0.2 s until it is noticed",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			client.SetPathBackup(1, true)
@@ -252,9 +253,12 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "30 % loss", links: [2]quictest.LinkConfig{lossyBy(lan, 0.3), lossyBy(slowLink(), 0.3)},
+		name: "30 % loss", links: [2]quictest.LinkConfig{lan, slowLink()}, // at first, so that there are two paths
 		within: 60 * time.Second, why: "two packets in a PTO of 0.1 s, twice doubled: 300 kB at 5 kB/s",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
+			for i := range 2 {
+				linkEdit(func(cfg *quictest.LinkConfig) { cfg.Loss = 0.3 }).on(n, i)
+			}
 			return duplexTransfer(t, client, server, 150e3)
 		},
 	},
@@ -302,11 +306,6 @@ func disorderly(l quictest.LinkConfig) quictest.LinkConfig {
 
 func markingLink(l quictest.LinkConfig) quictest.LinkConfig {
 	l.MarkBytes = 30_000
-	return l
-}
-
-func lossyBy(l quictest.LinkConfig, loss float64) quictest.LinkConfig {
-	l.Loss = loss
 	return l
 }
 
