@@ -222,11 +222,12 @@ func isPassing(err error) bool {
 
 // setUp puts a new tunnel into service: addresses, routes, the other paths, packets.
 func (c *client) setUp(t *tunnel) error {
+	c.setCurrent(t) // before packets pass: who sees them finds the tunnel in the status
+	c.router.setDefault(t.outlet)
+	// Only now: a packet that follows the routes finds the way open.
 	if err := c.configure(t); err != nil {
 		return err
 	}
-	c.setCurrent(t) // before packets pass: who sees them finds the tunnel in the status
-	c.router.setDefault(t.outlet)
 	c.updatePaths(t)
 	c.wasUp = true
 	c.log.Info("up", "server", t.remote, "interface", c.dev.Name(), "addresses", c.inner, "mtu", c.mtu, "path", t.iface)
