@@ -11,9 +11,7 @@ import (
 // Each congestion controller against what its specification lets expect.
 
 func forEachCC(t *testing.T, f func(t *testing.T, cc CongestionControl)) {
-	if raceDetector {
-		t.Skip("one goroutine, and many packets")
-	}
+	t.Helper()
 	for cc := range numCongestionControls {
 		t.Run(cc.String(), func(t *testing.T) { f(t, cc) })
 	}
@@ -41,6 +39,7 @@ func TestCleanLink(t *testing.T) {
 
 // TestStartOfTransfer: a link of 100 Mbit/s and 100 ms is in use after 1.5 seconds.
 func TestStartOfTransfer(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		s := newCCSim(t, ccLink(100e6, 100*ms, 1, 0), cc)
 		share, _ := s.rates(1500*ms, 2500*ms)
@@ -95,6 +94,7 @@ func TestRandomLoss(t *testing.T) {
 // TestMarks: a link that marks from half of a bandwidth-delay product on is used
 // without losses, and its queue stays there.
 func TestMarks(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		link := ccLink(50e6, 40*ms, 10, 0)
 		link.MarkBytes = link.QueueBytes / 20
@@ -170,6 +170,7 @@ func TestLimitedSender(t *testing.T) {
 
 // TestSubPacketLink: a link that holds less than a packet is used nevertheless.
 func TestSubPacketLink(t *testing.T) {
+	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		s := newCCSim(t, ccLink(256e3, 20*ms, 1, 0), cc)
 		share, queue := s.rates(10*time.Second, 60*time.Second)

@@ -18,7 +18,7 @@ func TestMailboxReceived(t *testing.T) {
 	m := newMailbox(t)
 	data := []byte("first")
 	m.putReceived(rxMsg{data: data, segSize: 5})
-	copy(data, "XXXXX") // the reader uses its buffer again
+	copy(data, "other") // the reader uses its buffer again
 	m.putReceived(rxMsg{data: []byte("second"), segSize: 6})
 	var box inbox
 	m.take(&box)
