@@ -115,6 +115,19 @@ func (p *Process) Wait(ctx context.Context) (code int, err error) {
 	}
 }
 
+// Explain adds to an error what a client and a server have printed; either may be nil.
+func Explain(err error, client, server *Process) error {
+	if err == nil {
+		return nil
+	}
+	for i, p := range []*Process{client, server} {
+		if p != nil {
+			err = fmt.Errorf("%w\noutput of the %s:\n%s", err, [...]string{"client", "server"}[i], p.Output())
+		}
+	}
+	return err
+}
+
 // Output returns everything that the process has printed so far.
 func (p *Process) Output() string {
 	out, _ := p.log.snapshot()

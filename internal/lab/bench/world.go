@@ -234,17 +234,7 @@ func (w *world) usage() (u [2]lab.Usage, err error) {
 }
 
 // explain adds to an error what the programs have said.
-func (w *world) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	for i, p := range w.ends {
-		if p != nil {
-			err = fmt.Errorf("%w\noutput of the %s:\n%s", err, [...]string{"client", "server"}[i], p.Output())
-		}
-	}
-	return err
-}
+func (w *world) explain(err error) error { return lab.Explain(err, w.ends[0], w.ends[1]) }
 
 // close ends the programs, in order, so that they write their profiles, and draws those.
 func (w *world) close() (err error) {

@@ -6,7 +6,6 @@ package flood
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -153,17 +152,7 @@ func (w *world) answers() (n uint64, err error) {
 }
 
 // explain adds to an error what the programs have said.
-func (w *world) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	for i, p := range w.programs {
-		if p != nil {
-			err = fmt.Errorf("%w\noutput of the %s:\n%s", err, [...]string{"client", "server"}[i], p.Output())
-		}
-	}
-	return err
-}
+func (w *world) explain(err error) error { return lab.Explain(err, w.programs[0], w.programs[1]) }
 
 func (w *world) close() (err error) {
 	if w.peer != nil {

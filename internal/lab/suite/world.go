@@ -181,18 +181,7 @@ func (w *world) awaitPaths(ctx context.Context, n int) error {
 }
 
 // explain adds to an error what the programs have said.
-func (w *world) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	if w.client != nil {
-		err = fmt.Errorf("%w\noutput of mqvpn-client:\n%s", err, w.client.Output())
-	}
-	if w.server != nil {
-		err = fmt.Errorf("%w\noutput of mqvpn-server:\n%s", err, w.server.Output())
-	}
-	return err
-}
+func (w *world) explain(err error) error { return lab.Explain(err, w.client, w.server) }
 
 // heal ends everything that a script may have done to the links, and restarts the server
 // if it does not run.
