@@ -113,7 +113,7 @@ func TestFairness(t *testing.T) {
 	longSimulation(t)
 	forEachCC(t, func(t *testing.T, cc CongestionControl) {
 		for _, late := range []time.Duration{0, 5 * time.Second} {
-			s := newCCSim(t, ccLink(50e6, 40*ms, 1, 0), cc)
+			s := newCCSim(t, ccLink(20e6, 40*ms, 1, 0), cc)
 			s.add(cc, late)
 			share, queue := s.rates(30*time.Second, 90*time.Second)
 			index := jain(share)

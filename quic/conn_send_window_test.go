@@ -11,6 +11,7 @@ import (
 // TestWindowGrowsByUseOnly: a loop that has more to send than a batch holds is not
 // limited by the window, which must not grow for that. // R9002-7.8-1
 func TestWindowGrowsByUseOnly(t *testing.T) {
+	longSimulation(t)
 	p := newPump(t, 1)
 	p.client.load = newPumpLoad(64, 1300) // a batch and a half in each tick
 	for range 2000 {

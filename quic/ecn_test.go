@@ -436,6 +436,7 @@ func marking() quictest.LinkConfig {
 
 // TestMarkingLink: marks instead of losses keep the queue of a link short.
 func TestMarkingLink(t *testing.T) {
+	longSimulation(t)
 	for cc := range numCongestionControls {
 		t.Run(cc.String(), func(t *testing.T) {
 			change := func(client, server *Config) { client.CongestionControl = cc }
@@ -481,6 +482,7 @@ func TestECNBleached(t *testing.T) {
 
 // TestECNBlackHole: a path that drops what is marked is used all the same.
 func TestECNBlackHole(t *testing.T) {
+	longSimulation(t)
 	hole := lan
 	hole.DropECN = true
 	t.Run("handshake", func(t *testing.T) {

@@ -38,6 +38,7 @@ func activeIn(st ConnStats) (n int) {
 }
 
 func TestTwoPathsAggregate(t *testing.T) {
+	longSimulation(t)
 	slow := lan
 	slow.Delay = 25 * time.Millisecond
 	simulate(t, [2]quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {

@@ -125,6 +125,7 @@ func TestPathPriorities(t *testing.T) {
 
 // TestPathStatsTellUse checks what people are told about the use of paths.
 func TestPathStatsTellUse(t *testing.T) {
+	longSimulation(t)
 	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
