@@ -6,6 +6,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"net/netip"
@@ -135,9 +136,9 @@ type received struct {
 	n     atomic.Int64
 }
 
-func (r *received) readAll(read func([]byte) (int, error)) {
+func (r *received) readAll(in io.Reader) {
 	for b := make([]byte, 1<<16); ; {
-		n, err := read(b)
+		n, err := in.Read(b)
 		if d := time.Since(r.start); d >= goodputFrom && d < goodputTo {
 			r.n.Add(int64(n))
 		}
@@ -147,16 +148,37 @@ func (r *received) readAll(read func([]byte) (int, error)) {
 	}
 }
 
-func writeAll(write func([]byte) (int, error)) {
+func writeAll(out io.Writer) {
 	for b := make([]byte, 1<<16); ; {
-		if _, err := write(b); err != nil {
+		if _, err := out.Write(b); err != nil {
 			return
 		}
 	}
 }
 
-func (r *received) share(rate int64) float64 {
-	return float64(r.n.Load()) * 8 / (goodputTo - goodputFrom).Seconds() / float64(rate)
+// transfer writes to streams that open makes and reads those that accept gets until the
+// end of the time that is measured, and ends with end. It returns the share of a link of
+// rate bits/s that was used.
+func transfer(rate int64, open func() (io.Writer, error), accept func() (io.Reader, error), end func()) float64 {
+	r := &received{start: time.Now()}
+	var wg sync.WaitGroup
+	for range goodputStreams {
+		wg.Go(func() {
+			if out, err := open(); err == nil {
+				writeAll(out)
+			}
+		})
+		wg.Go(func() {
+			if in, err := accept(); err == nil {
+				r.readAll(in)
+			}
+		})
+	}
+	time.Sleep(goodputTo)
+	n := r.n.Load()
+	end()
+	wg.Wait()
+	return float64(n) * 8 / (goodputTo - goodputFrom).Seconds() / float64(rate)
 }
 
 // quicGoGoodput is what quic-go gets through a link, as a fraction of it.
@@ -184,25 +206,13 @@ func quicGoGoodput(t *testing.T, link quictest.LinkConfig) (share float64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &received{start: time.Now()}
-		var wg sync.WaitGroup
-		for range goodputStreams {
-			wg.Go(func() {
-				if out, err := client.OpenUniStreamSync(ctx); err == nil {
-					writeAll(out.Write)
-				}
+		share = transfer(link.Rate,
+			func() (io.Writer, error) { return client.OpenUniStreamSync(ctx) },
+			func() (io.Reader, error) { return server.AcceptUniStream(ctx) },
+			func() {
+				client.CloseWithError(0, "")
+				server.CloseWithError(0, "")
 			})
-			wg.Go(func() {
-				if in, err := server.AcceptUniStream(ctx); err == nil {
-					r.readAll(in.Read)
-				}
-			})
-		}
-		time.Sleep(goodputTo)
-		share = r.share(link.Rate)
-		client.CloseWithError(0, "")
-		server.CloseWithError(0, "")
-		wg.Wait()
 		ln.Close()
 		clientTr.Close()
 		serverTr.Close()
@@ -243,24 +253,10 @@ func mqvpnGoodput(t *testing.T, cc quic.CongestionControl, link quictest.LinkCon
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := &received{start: time.Now()}
-		var wg sync.WaitGroup
-		for range goodputStreams {
-			wg.Go(func() {
-				if out, err := client.OpenUniStream(ctx); err == nil {
-					writeAll(out.Write)
-				}
-			})
-			wg.Go(func() {
-				if in, err := server.AcceptStream(ctx); err == nil {
-					r.readAll(in.Read)
-				}
-			})
-		}
-		time.Sleep(goodputTo)
-		share = r.share(link.Rate)
-		client.CloseWithError(0, "")
-		wg.Wait()
+		share = transfer(link.Rate,
+			func() (io.Writer, error) { return client.OpenUniStream(ctx) },
+			func() (io.Reader, error) { return server.AcceptStream(ctx) },
+			func() { client.CloseWithError(0, "") })
 	})
 	return share
 }

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mqvpn/mqvpn/internal/inline"
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
 	"github.com/mqvpn/mqvpn/quic/sched"
 )
@@ -298,7 +299,7 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) { return c.str
 func (c *Conn) SendDatagrams(bufs []*PacketBuf) {
 	switch taken := c.mb.putDatagrams(bufs); {
 	case taken == 0:
-	case taken <= maxTurnHere:
+	case taken <= inline.MaxPackets:
 		c.sendHere()
 	default:
 		c.notify()

@@ -3,8 +3,6 @@
 package quic
 
 import (
-	"math"
-	"runtime"
 	"time"
 )
 
@@ -64,17 +62,6 @@ func (c *Conn) arm(wake instant) {
 		c.armed = wake
 	}
 }
-
-// maxTurnHere is the number of datagrams up to which the goroutine that brings them does
-// the work itself, which saves waking the loop: two system calls, 3 to 7 µs. With more it
-// goes on reading while the loop works on another processor; where there are two at most,
-// that one has other work, and the wake-ups cost 10 % of a full tunnel's processor time.
-var maxTurnHere = func() int {
-	if runtime.GOMAXPROCS(0) <= 2 {
-		return math.MaxInt / defaultInterfaceMTU
-	}
-	return 32
-}()
 
 // receiveHere runs a turn for what the calling goroutine has received, unless another one
 // holds the connection, which then runs it.

@@ -112,14 +112,8 @@ func TestFirstInterfaceGone(t *testing.T) {
 func TestInterfaceMadeAnew(t *testing.T) {
 	for _, paths := range [][]string{{"if0", "if1"}, {"if1"}} {
 		simulate(t, 1, func(t *testing.T, s *sim) {
-			server := s.startServer(nil)
-			h, links := s.newClientHost(0)
-			cfg := s.clientConfig(0)
-			cfg.Paths = paths
-			c := newClient(cfg, s.logger("client"), h, s.roots)
-			client := s.start(h, c.run)
-			client.waitUp(time.Second)
-			time.Sleep(time.Second)
+			server, client := s.startTunnel(func(c *Config) { c.Paths = paths })
+			c, h, links := client.client, client.simHost, client.links
 			for _, l := range links[1] {
 				l.SetBlackhole(true)
 			}
@@ -158,11 +152,8 @@ func TestInterfaceMadeAnew(t *testing.T) {
 // says why not.
 func TestStatusWhileSilent(t *testing.T) {
 	simulate(t, 1, func(t *testing.T, s *sim) {
-		server := s.startServer(nil)
-		h, links := s.newClientHost(0)
-		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
-		client := s.start(h, c.run)
-		client.waitUp(time.Second)
+		server, client := s.startTunnel(nil)
+		c, h, links := client.client, client.simHost, client.links
 		status := func() clientStatus {
 			st, err := c.control(controlRequest{Cmd: "get_status"})
 			must(t, err)

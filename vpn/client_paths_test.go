@@ -31,12 +31,8 @@ func pathsOf(c *client, iface string) (paths []quic.PathStats) {
 // says so.
 func TestLinkDown(t *testing.T) {
 	simulate(t, 1, func(t *testing.T, s *sim) {
-		server := s.startServer(nil)
-		h, links := s.newClientHost(0)
-		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
-		client := s.start(h, c.run)
-		client.waitUp(time.Second)
-		time.Sleep(time.Second)
+		server, client := s.startTunnel(nil)
+		c, h, links := client.client, client.simHost, client.links
 
 		setDown := func(down bool) {
 			for _, l := range links[0] {
@@ -70,14 +66,8 @@ func TestLinkDown(t *testing.T) {
 func TestAddressChange(t *testing.T) {
 	for _, paths := range [][]string{{"if0", "if1"}, {"if1"}} {
 		simulate(t, 1, func(t *testing.T, s *sim) {
-			server := s.startServer(nil)
-			h, links := s.newClientHost(0)
-			cfg := s.clientConfig(0)
-			cfg.Paths = paths
-			c := newClient(cfg, s.logger("client"), h, s.roots)
-			client := s.start(h, c.run)
-			client.waitUp(time.Second)
-			time.Sleep(time.Second)
+			server, client := s.startTunnel(func(c *Config) { c.Paths = paths })
+			c, h, links := client.client, client.simHost, client.links
 
 			for _, l := range links[1] {
 				l.SetBlackhole(true)
@@ -115,14 +105,8 @@ func TestAddressChange(t *testing.T) {
 // TestPathCommands: interfaces are added, ordered and removed while the client runs.
 func TestPathCommands(t *testing.T) {
 	simulate(t, 1, func(t *testing.T, s *sim) {
-		server := s.startServer(nil)
-		h, _ := s.newClientHost(0)
-		cfg := s.clientConfig(0)
-		cfg.Paths = []string{"if0"}
-		c := newClient(cfg, s.logger("client"), h, s.roots)
-		client := s.start(h, c.run)
-		client.waitUp(time.Second)
-		time.Sleep(time.Second)
+		server, client := s.startTunnel(func(c *Config) { c.Paths = []string{"if0"} })
+		c, h := client.client, client.simHost
 
 		command := func(want string, req controlRequest) {
 			t.Helper()
@@ -193,12 +177,8 @@ func TestPriorities(t *testing.T) {
 // one works again, not before.
 func TestRemoveLastWorking(t *testing.T) {
 	simulate(t, 1, func(t *testing.T, s *sim) {
-		server := s.startServer(nil)
-		h, links := s.newClientHost(0)
-		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
-		client := s.start(h, c.run)
-		client.waitUp(time.Second)
-		time.Sleep(time.Second)
+		server, client := s.startTunnel(nil)
+		c, h, links := client.client, client.simHost, client.links
 
 		setDown := func(down bool) {
 			for _, l := range links[1] {
@@ -234,12 +214,8 @@ func TestRemoveLastWorking(t *testing.T) {
 // end the one that replaces it.
 func TestAbandonOlder(t *testing.T) {
 	simulate(t, 1, func(t *testing.T, s *sim) {
-		server := s.startServer(nil)
-		h, _ := s.newClientHost(0)
-		c := newClient(s.clientConfig(0), s.logger("client"), h, s.roots)
-		client := s.start(h, c.run)
-		client.waitUp(time.Second)
-		time.Sleep(time.Second)
+		server, client := s.startTunnel(nil)
+		c := client.client
 		c.current.abandonOlder(quic.Event{Kind: quic.PathUp, Label: "if1", Path: 0})
 		if p := pathsOf(c, "if1"); len(p) != 1 || p[0].State != "active" {
 			t.Errorf("the newer path: %+v", p)

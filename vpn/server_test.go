@@ -195,12 +195,8 @@ func TestStatus(t *testing.T) {
 		sh := s.newHost("server")
 		srv := newServer(s.serverConfig(), s.logger("server"), sh)
 		server := s.start(sh, srv.run)
-		ch, links := s.newClientHost(1)
-		cfg := defaultConfig(ModeClient)
-		cfg.Servers, cfg.AuthKey = []ServerAddr{{simServerAddr.Addr().String(), 443}}, s.users[1].Key
-		cfg.Paths, cfg.Control = []string{"if0", "if1"}, "off"
-		cl := newClient(cfg, s.logger("client"), ch, s.roots)
-		client := s.start(ch, cl.run)
+		client := s.startClient(1, nil)
+		cl, ch, links := client.client, client.simHost, client.links
 		client.waitUp(time.Second)
 		time.Sleep(time.Second)
 		for range 20 {

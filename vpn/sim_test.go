@@ -193,10 +193,11 @@ func (h *simHost) isClosed() bool {
 // simProgram is a running client or server.
 type simProgram struct {
 	*simHost
-	t    *testing.T
-	stop context.CancelFunc
-	done chan struct{}
-	err  error
+	client *client // nil: a server
+	t      *testing.T
+	stop   context.CancelFunc
+	done   chan struct{}
+	err    error
 }
 
 func (s *sim) start(h *simHost, run func(context.Context) error) *simProgram {
@@ -281,7 +282,18 @@ func (s *sim) runClient(h *simHost, number int, edit func(*Config)) *simProgram 
 	if edit != nil {
 		edit(cfg)
 	}
-	return s.start(h, newClient(cfg, s.logger(h.dev.Name()), h, s.roots).run)
+	c := newClient(cfg, s.logger(h.dev.Name()), h, s.roots)
+	p := s.start(h, c.run)
+	p.client = c
+	return p
+}
+
+// startTunnel starts a server and client 0, which has been up for a second.
+func (s *sim) startTunnel(edit func(*Config)) (server *simProgram, client *simClient) {
+	server, client = s.startServer(nil), s.startClient(0, edit)
+	client.waitUp(time.Second)
+	time.Sleep(time.Second)
+	return server, client
 }
 
 // waitUp waits until the client's TUN device has its addresses.

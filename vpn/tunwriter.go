@@ -5,12 +5,11 @@ package vpn
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 
+	"github.com/mqvpn/mqvpn/internal/inline"
 	"github.com/mqvpn/mqvpn/masque"
 )
 
@@ -25,16 +24,6 @@ const (
 	// maxFreeBatches is kept for reuse; the rest is left to the garbage collector.
 	maxFreeBatches = 8
 )
-
-// maxWriteHere is the number of packets up to which the goroutine that brings them writes
-// them itself, which saves waking the writer. Where there are one or two processors, it
-// writes all that come while nobody else writes.
-var maxWriteHere = func() int {
-	if runtime.GOMAXPROCS(0) <= 2 {
-		return math.MaxInt
-	}
-	return 32
-}()
 
 // packetBatch holds packets back to back. It has one holder at a time.
 type packetBatch struct {
@@ -120,7 +109,7 @@ func (w *tunWriter) put(b *packetBatch) {
 	w.mu.Lock()
 	n := len(w.queue)
 	switch {
-	case !w.writing && n == 0 && len(b.ends) <= maxWriteHere:
+	case !w.writing && n == 0 && len(b.ends) <= inline.MaxPackets:
 		w.writing = true
 		w.mu.Unlock()
 		open := w.write(b)

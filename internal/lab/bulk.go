@@ -360,11 +360,11 @@ func (b *Bulk) Err() error {
 
 // Goodput measures the bits per second that arrive over a time, after a warm-up.
 func (b *Bulk) Goodput(ctx context.Context, warmUp, measure time.Duration) (bitsPerSecond float64, err error) {
-	if err := sleep(ctx, warmUp); err != nil {
+	if err := Sleep(ctx, warmUp); err != nil {
 		return 0, err
 	}
 	start, before := time.Now(), b.Received()
-	if err := sleep(ctx, measure); err != nil {
+	if err := Sleep(ctx, measure); err != nil {
 		return 0, err
 	}
 	if err := b.Err(); err != nil {
@@ -384,17 +384,5 @@ func (b *Bulk) closeConns() {
 	for _, c := range b.conns {
 		c.(*net.TCPConn).SetLinger(0)
 		c.Close()
-	}
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

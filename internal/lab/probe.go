@@ -71,7 +71,7 @@ func (p *Peer) StartProbe(ctx context.Context, from *Host) (*Probe, error) {
 	pr.run.Go(pr.sendDown)
 	pr.run.Go(pr.receiveDown)
 	for !pr.ways[Up].heard() || !pr.ways[Down].heard() {
-		if err := sleep(ctx, probeInterval); err != nil {
+		if err := Sleep(ctx, probeInterval); err != nil {
 			pr.Close()
 			return nil, fmt.Errorf("probe from %s: %w", from.name, err)
 		}

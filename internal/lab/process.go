@@ -91,6 +91,20 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
+// StopAll stops processes in this order, each within d; nil stands for none. It returns
+// the first error.
+func StopAll(d time.Duration, processes ...*Process) (err error) {
+	for _, p := range processes {
+		if p == nil {
+			continue
+		}
+		if _, e := p.Stop(d); err == nil {
+			err = e
+		}
+	}
+	return err
+}
+
 // Stop sends SIGTERM and waits; after the grace period it kills. It returns the
 // exit code.
 func (p *Process) Stop(grace time.Duration) (code int, err error) {

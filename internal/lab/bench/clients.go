@@ -10,8 +10,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/mqvpn/mqvpn/internal/lab"
 	"github.com/mqvpn/mqvpn/internal/lab/loadclients"
-	"github.com/mqvpn/mqvpn/quic"
 )
 
 const (
@@ -39,13 +39,7 @@ func (w *world) dial(ctx context.Context, n, atOnce int) (*loadclients.Clients, 
 		Server: netip.AddrPortFrom(firstServer.Addr(), serverPort),
 		Token:  sharedKey,
 		AtOnce: atOnce,
-		Listen: func() (s quic.Socket, err error) {
-			err = w.client.Do(func() error {
-				s, err = quic.ListenUDP("udp4", netip.AddrPortFrom(netip.IPv4Unspecified(), 0), "")
-				return err
-			})
-			return s, err
-		},
+		Within: w.client.Do,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -150,7 +144,7 @@ func idleClients(n int) func(context.Context, *world, time.Duration) (values, er
 			return nil, err
 		}
 		defer cs.Close()
-		if err := sleep(ctx, idleTime); err != nil {
+		if err := lab.Sleep(ctx, idleTime); err != nil {
 			return nil, err
 		}
 		after, err := w.usage()
@@ -175,7 +169,7 @@ func manyHandshakes(rounds, n, atOnce int) func(context.Context, *world, time.Du
 			sum[handshakes] += 1 / v[handshakes]
 			sum[handshakeCPU] += v[handshakeCPU]
 		}
-		if err := sleep(ctx, tidyTime); err != nil {
+		if err := lab.Sleep(ctx, tidyTime); err != nil {
 			return nil, err
 		}
 		after, err := w.usage()

@@ -25,7 +25,7 @@ const (
 // rate measures for d, after a warm-up, how many bytes arrive and what the ends
 // consume for them.
 func (w *world) rate(ctx context.Context, d time.Duration, received func() int64) (values, error) {
-	if err := sleep(ctx, warmUp); err != nil {
+	if err := lab.Sleep(ctx, warmUp); err != nil {
 		return nil, err
 	}
 	u0, err := w.usage()
@@ -33,7 +33,7 @@ func (w *world) rate(ctx context.Context, d time.Duration, received func() int64
 		return nil, err
 	}
 	start, r0 := time.Now(), received()
-	if err := sleep(ctx, d); err != nil {
+	if err := lab.Sleep(ctx, d); err != nil {
 		return nil, err
 	}
 	elapsed, bytes := time.Since(start), float64(received()-r0)
@@ -183,12 +183,12 @@ func (w *world) passes(ctx context.Context, d time.Duration, size int, perSecond
 		if err != nil {
 			return 0, err
 		}
-		err = sleep(ctx, d)
+		err = lab.Sleep(ctx, d)
 		s.Stop()
 		elapsed := time.Since(start).Seconds()
 		for last := int64(-1); err == nil && last != w.sink.Received(); {
 			last = w.sink.Received()
-			err = sleep(ctx, quiet)
+			err = lab.Sleep(ctx, quiet)
 		}
 		if err != nil {
 			return 0, err
@@ -217,7 +217,7 @@ func loadedPing(ctx context.Context, w *world, d time.Duration) (values, error) 
 		return nil, err
 	}
 	defer b.Close()
-	if err := sleep(ctx, warmUp); err != nil {
+	if err := lab.Sleep(ctx, warmUp); err != nil {
 		return nil, err
 	}
 	start, before := time.Now(), b.Received()
@@ -250,7 +250,7 @@ func idleCPU(ctx context.Context, w *world, d time.Duration) (values, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := sleep(ctx, d); err != nil {
+	if err := lab.Sleep(ctx, d); err != nil {
 		return nil, err
 	}
 	u1, err := w.usage()

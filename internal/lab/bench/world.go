@@ -213,7 +213,7 @@ func (w *world) startPrograms(ctx context.Context, s *subject, cfg worldConfig) 
 		if used == cfg.paths {
 			break
 		}
-		if err := sleep(ctx, 100*time.Millisecond); err != nil {
+		if err := lab.Sleep(ctx, 100*time.Millisecond); err != nil {
 			return fmt.Errorf("%d of %d paths are used: %w", used, cfg.paths, err)
 		}
 	}
@@ -244,14 +244,7 @@ func (w *world) close() (err error) {
 	if w.sink != nil {
 		w.sink.Close()
 	}
-	for _, p := range w.ends {
-		if p == nil {
-			continue
-		}
-		if _, e := p.Stop(setUpTime); err == nil {
-			err = e
-		}
-	}
+	err = lab.StopAll(setUpTime, w.ends[:]...)
 	for _, name := range w.profiles {
 		if err == nil {
 			err = writeFlameGraph(name+".pprof", name+".svg", filepath.Base(name))
@@ -263,16 +256,4 @@ func (w *world) close() (err error) {
 		}
 	}
 	return err
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -115,7 +115,7 @@ func (r *Report) round(ctx context.Context, w *world, o Options, kinds []kind, r
 
 // measure runs one flood.
 func (w *world) measure(ctx context.Context, bulk *lab.Bulk, t target, payloads [][]byte, rate int, d time.Duration) (v Measurement, err error) {
-	if err := sleep(ctx, pause); err != nil {
+	if err := lab.Sleep(ctx, pause); err != nil {
 		return v, err
 	}
 	sent := func() int64 { return 0 }
@@ -131,7 +131,7 @@ func (w *world) measure(ctx context.Context, bulk *lab.Bulk, t target, payloads 
 		defer s.Stop()
 		sent = s.Sent
 	}
-	if err := sleep(ctx, settle); err != nil {
+	if err := lab.Sleep(ctx, settle); err != nil {
 		return v, err
 	}
 	usage0, err := w.programs[1].Usage()
@@ -143,7 +143,7 @@ func (w *world) measure(ctx context.Context, bulk *lab.Bulk, t target, payloads 
 		return v, err
 	}
 	start, sent0, bytes0 := time.Now(), sent(), bulk.Received()
-	if err := sleep(ctx, d); err != nil {
+	if err := lab.Sleep(ctx, d); err != nil {
 		return v, err
 	}
 	sent1, bytes1, elapsed := sent(), bulk.Received(), time.Since(start).Seconds()
@@ -170,16 +170,4 @@ func (w *world) measure(ctx context.Context, bulk *lab.Bulk, t target, payloads 
 		v.ConnectMs = float64(took) / 1e6
 	}
 	return v, nil
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

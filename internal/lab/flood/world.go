@@ -14,7 +14,6 @@ import (
 
 	"github.com/mqvpn/mqvpn/internal/lab"
 	"github.com/mqvpn/mqvpn/internal/lab/loadclients"
-	"github.com/mqvpn/mqvpn/quic"
 )
 
 const (
@@ -123,13 +122,7 @@ func (w *world) connect(ctx context.Context) (time.Duration, error) {
 	cs, err := loadclients.Dial(ctx, 1, loadclients.Config{
 		Server: netip.AddrPortFrom(serverPrefix.Addr(), serverPort),
 		Token:  sharedKey,
-		Listen: func() (s quic.Socket, err error) {
-			err = w.client.Do(func() error {
-				s, err = quic.ListenUDP("udp4", netip.AddrPortFrom(netip.IPv4Unspecified(), 0), "")
-				return err
-			})
-			return s, err
-		},
+		Within: w.client.Do,
 	})
 	if err != nil {
 		return 0, err
@@ -161,14 +154,7 @@ func (w *world) close() (err error) {
 	if w.discard != nil {
 		w.discard.Close()
 	}
-	for _, p := range w.programs {
-		if p == nil {
-			continue
-		}
-		if _, e := p.Stop(setUpTime); err == nil {
-			err = e
-		}
-	}
+	err = lab.StopAll(setUpTime, w.programs[:]...)
 	for _, h := range []*lab.Host{w.client, w.attacker, w.server} {
 		if h != nil {
 			h.Close()

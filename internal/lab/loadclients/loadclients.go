@@ -25,9 +25,11 @@ import (
 // Config says which server, and how to reach it.
 type Config struct {
 	Server netip.AddrPort
-	Token  string                      // the key; many clients may share it
-	Listen func() (quic.Socket, error) // opens a socket for a client
-	AtOnce int                         // how many connect at the same time; 0: 16
+	Token  string // the key; many clients may share it
+	// Within calls a function where the clients' sockets are to be opened, on their host;
+	// nil: here.
+	Within func(func() error) error
+	AtOnce int // how many connect at the same time; 0: 16
 }
 
 const (
@@ -105,7 +107,16 @@ func (cs *Clients) dial(ctx context.Context, cfg Config) (c *client, err error) 
 			c, err = nil, fmt.Errorf("client: %w", err)
 		}
 	}()
-	socket, err := cfg.Listen()
+	var socket quic.Socket
+	listen := func() (err error) {
+		socket, err = quic.ListenUDP("udp4", netip.AddrPortFrom(netip.IPv4Unspecified(), 0), "")
+		return err
+	}
+	if cfg.Within == nil {
+		err = listen()
+	} else {
+		err = cfg.Within(listen)
+	}
 	if err != nil {
 		return c, err
 	}

@@ -52,17 +52,13 @@ func (e *echo) HandlePacket(b []byte) {
 
 func (e *echo) FlushPackets() {}
 
-func listen() (quic.Socket, error) {
-	return quic.ListenUDP("udp4", netip.MustParseAddrPort("127.0.0.1:0"), "")
-}
-
 func newServer(t *testing.T, token string) *server {
 	cert, _ := quictest.Cert(serverName)
 	s := &server{ep: quic.NewEndpoint(&quic.Config{Datagrams: true, TLS: &tls.Config{
 		Certificates: []tls.Certificate{cert}, NextProtos: []string{http3.NextProto}, MinVersion: tls.VersionTLS13}})}
 	t.Cleanup(func() { s.ep.Close() })
 	var err error
-	if s.socket, err = listen(); err != nil {
+	if s.socket, err = quic.ListenUDP("udp4", netip.MustParseAddrPort("127.0.0.1:0"), ""); err != nil {
 		t.Fatal(err)
 	}
 	s.ep.AddSocket(s.socket)
@@ -98,7 +94,7 @@ func newServer(t *testing.T, token string) *server {
 func TestManyClients(t *testing.T) {
 	s := newServer(t, "the key")
 	const n = 20
-	cs, err := Dial(t.Context(), n, Config{Server: s.socket.LocalAddr(), Token: "the key", Listen: listen})
+	cs, err := Dial(t.Context(), n, Config{Server: s.socket.LocalAddr(), Token: "the key"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +121,7 @@ func TestManyClients(t *testing.T) {
 // TestWrongKey: the first client that fails ends it, with the reason.
 func TestWrongKey(t *testing.T) {
 	s := newServer(t, "the key")
-	if _, err := Dial(t.Context(), 3, Config{Server: s.socket.LocalAddr(), Token: "another", Listen: listen}); err == nil {
+	if _, err := Dial(t.Context(), 3, Config{Server: s.socket.LocalAddr(), Token: "another"}); err == nil {
 		t.Error("clients with a wrong key are connected")
 	}
 }

@@ -225,7 +225,7 @@ func (p *entryParser) ways() []lab.Direction {
 func (s script) play(ctx context.Context, w *world, sampler *lab.Sampler) (times []float64, err error) {
 	start := time.Now()
 	for _, st := range s {
-		if err := sleep(ctx, time.Until(start.Add(st.at))); err != nil {
+		if err := lab.Sleep(ctx, time.Until(start.Add(st.at))); err != nil {
 			return times, err
 		}
 		times = append(times, sampler.Event(st.what).Time)

@@ -92,7 +92,7 @@ func plugIn(ctx context.Context, t *trial) error {
 		return err
 	}
 	defer f.Close()
-	if err := sleep(ctx, loadWarmUp); err != nil {
+	if err := lab.Sleep(ctx, loadWarmUp); err != nil {
 		return err
 	}
 	began := time.Now()
@@ -115,7 +115,7 @@ func plugIn(ctx context.Context, t *trial) error {
 			t.values[carryTime] = time.Since(began).Seconds()
 			return nil
 		}
-		if err := sleep(ctx, step); err != nil {
+		if err := lab.Sleep(ctx, step); err != nil {
 			return err
 		}
 	}
@@ -137,7 +137,7 @@ func outlast(ctx context.Context, t *trial) error {
 	defer b.Close()
 	t.sampler.Begin("traffic", probe, b.Received)
 	defer t.sampler.End()
-	if err := sleep(ctx, loadWarmUp); err != nil {
+	if err := lab.Sleep(ctx, loadWarmUp); err != nil {
 		return err
 	}
 	times, err := mustParseScript(fmt.Sprintf("0s all silent for %s", longOutage)).play(ctx, t.world, t.sampler)
@@ -155,7 +155,7 @@ func outlast(ctx context.Context, t *trial) error {
 			t.values[resumeTime] = time.Since(repaired).Seconds()
 			break
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := lab.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
 	}

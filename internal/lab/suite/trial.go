@@ -115,7 +115,7 @@ func (t *trial) send(ctx context.Context, tr traffic) (flow, error) {
 // watch lets f run for the warm-up and then for d. It records the rate of the second part
 // and how full the queues of the links were.
 func (t *trial) watch(ctx context.Context, f flow, way lab.Way, warmUp, d time.Duration) error {
-	if err := sleep(ctx, warmUp); err != nil {
+	if err := lab.Sleep(ctx, warmUp); err != nil {
 		return err
 	}
 	b, isTCP := f.(*lab.Bulk)
@@ -132,7 +132,7 @@ func (t *trial) watch(ctx context.Context, f flow, way lab.Way, warmUp, d time.D
 		return err
 	}
 	from, start, before := t.sampler.Elapsed().Seconds(), time.Now(), f.Received()
-	if err := sleep(ctx, d); err != nil {
+	if err := lab.Sleep(ctx, d); err != nil {
 		return err
 	}
 	elapsed := time.Since(start).Seconds()
@@ -275,7 +275,7 @@ func (idle) Close()          {}
 
 // ping measures echoes through the tunnel for d, after a warm-up.
 func (t *trial) ping(ctx context.Context, warmUp, d time.Duration) error {
-	if err := sleep(ctx, warmUp); err != nil {
+	if err := lab.Sleep(ctx, warmUp); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, d)
@@ -339,7 +339,7 @@ func fault(text string, tr traffic, limits func(*trial, lab.ClientStatus)) func(
 		}
 		t.sampler.Begin("traffic", probe, f.Received)
 		defer t.sampler.End()
-		if err := sleep(ctx, warmUp); err != nil {
+		if err := lab.Sleep(ctx, warmUp); err != nil {
 			return err
 		}
 		st, err := t.programs.ClientStatus(ctx, t.host)
@@ -352,7 +352,7 @@ func fault(text string, tr traffic, limits func(*trial, lab.ClientStatus)) func(
 		}
 		times, err := s.play(ctx, t.world, t.sampler)
 		if err == nil {
-			err = sleep(ctx, after)
+			err = lab.Sleep(ctx, after)
 		}
 		if err != nil {
 			return err

@@ -174,7 +174,7 @@ func (w *world) awaitPaths(ctx context.Context, n int) error {
 		if used == n {
 			return nil
 		}
-		if err := sleep(ctx, 50*time.Millisecond); err != nil {
+		if err := lab.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return w.explain(fmt.Errorf("%d of %d paths are used: %w", used, n, err))
 		}
 	}
@@ -204,16 +204,4 @@ func (w *world) heal(ctx context.Context) (err error) {
 func (w *world) quicAddr() netip.AddrPort {
 	w.flows++
 	return netip.AddrPortFrom(lab.InsideAddr4, quicPort+uint16(w.flows))
-}
-
-// sleep waits for d, or until ctx ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
