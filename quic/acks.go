@@ -17,6 +17,9 @@ const (
 	// maxAckRanges bounds what is remembered. Older ranges are dropped, and packets
 	// below those left then count as duplicates.
 	maxAckRanges = 64
+	// usualAckRanges have room from the beginning: numbers that the peer leaves out make
+	// one every now and then.
+	usualAckRanges = 16
 	// maxFrameRanges bounds the ranges of one ACK frame.
 	maxFrameRanges = 32
 )
@@ -88,6 +91,9 @@ func (a *ackState) received(now instant, pn packetNumber, ackEliciting bool, ecn
 		a.largestTime = now
 	} else if pn <= a.confirmed {
 		a.confirmed, a.news = pn-1, a.largest()
+	}
+	if a.ranges == nil {
+		a.ranges = make([]wire.Range, 0, usualAckRanges)
 	}
 	run := a.insert(uint64(pn))
 	if !ackEliciting {

@@ -188,7 +188,7 @@ const (
 
 type dropCounters [numDropReasons]uint64
 
-func newConn(e *Endpoint, cfg *Config, isClient bool) *Conn {
+func newConn(e *Endpoint, cfg *Config, s Socket, isClient bool) *Conn {
 	c := &Conn{
 		e: e, cfg: cfg, isClient: isClient, log: cfg.Logger,
 		handshakeDone:  make(chan struct{}),
@@ -201,7 +201,7 @@ func newConn(e *Endpoint, cfg *Config, isClient bool) *Conn {
 		scheduler:      cfg.NewScheduler(),
 		keyUpdateAfter: keyUpdateAfter,
 		keepAlive:      cfg.KeepAlive,
-		rand:           newSeed(),
+		rand:           newRand(s),
 	}
 	c.mb.init()
 	c.fateFunc = func(sp spaceID, r frameRecord, f fate) { c.handleFate(sp, c.fatePath, r, f) }
@@ -232,7 +232,7 @@ func (c *Conn) startPathZero(now instant, t tuple, remote connID) {
 }
 
 func newClientConn(e *Endpoint, cfg *Config, es *endpointSocket, remote netip.AddrPort) *Conn {
-	c := newConn(e, cfg, true)
+	c := newConn(e, cfg, es.Socket, true)
 	dcid := randomCID() // R9000-7.2-1 R9000-7.2-2
 	c.originalDCID = dcid[:]
 	c.startPathZero(c.turnTime, tuple{sock: es, remote: remote}, makeConnID(dcid[:]))
@@ -252,7 +252,7 @@ type firstInitial struct {
 }
 
 func newServerConn(e *Endpoint, cfg *Config, es *endpointSocket, src netip.AddrPort, dst netip.Addr, f firstInitial) *Conn {
-	c := newConn(e, cfg, false)
+	c := newConn(e, cfg, es.Socket, false)
 	c.initialDCID = bytes.Clone(f.dcid)
 	c.originalDCID = bytes.Clone(f.originalDCID)
 	c.startPathZero(c.turnTime, tuple{sock: es, remote: src, local: dst}, makeConnID(f.scid))

@@ -220,6 +220,10 @@ func (c *Conn) packetBuilt(now instant, p *pathState, to tuple, sp spaceID, size
 		flags |= packetInFlight
 	}
 	p.loss.packetSent(now, sp, sentPacket{size: uint16(size), flags: flags}, w.recs)
+	if sp == appSpace && p.space.next == p.skips.at {
+		p.loss.leaveOut(now)
+		p.skips.choose(p.space.next, c.rand.Float64())
+	}
 	if !p.validated && to.remote == p.remote {
 		p.ampSent += size
 	}

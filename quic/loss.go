@@ -251,6 +251,15 @@ func (l *lossState) packetSent(now instant, sp spaceID, p sentPacket, recs []fra
 	l.trim(now, s)
 }
 
+// leaveOut leaves out packet number next of the 1-RTT space. The ring has a place for it,
+// which is no packet sent: it neither gets lost nor counts as one that was sent later.
+func (l *lossState) leaveOut(now instant) {
+	s := l.spaces[appSpace]
+	s.skipped = s.next
+	s.sent.push(sentPacket{time: now, flags: leftOut}, nil)
+	s.next = s.sent.end
+}
+
 // trim frees the packets at the front of the ring that do not matter any more.
 // Lost ones with records are kept for a while: a late acknowledgment saves
 // sending the content again.
@@ -259,7 +268,7 @@ func (l *lossState) trim(now instant, s *space) {
 	for s.sent.len() > 0 {
 		p := s.sent.at(s.sent.first)
 		switch {
-		case p.flags&sentAcked != 0:
+		case p.flags&(sentAcked|leftOut) != 0:
 		case p.flags&sentLost != 0:
 			if p.nrec > 0 && now.sub(p.time) < keep && s.sent.len() <= maxSentPackets {
 				return

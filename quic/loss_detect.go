@@ -40,6 +40,10 @@ func (l *lossState) handleAck(now instant, sp spaceID, f *wire.Frame, ackDelay t
 	ranges := f.Ranges
 	for {
 		lo, hi, ok := ranges.Next()
+		if ok && s.skipped >= packetNumber(lo) && s.skipped <= packetNumber(hi) { // R9000-13.1-2
+			return false, &TransportError{Code: ProtocolViolation, FrameType: f.WireType,
+				Reason: "acknowledgment of a packet number that was left out"}
+		}
 		if !ok || packetNumber(hi) < s.sent.first {
 			break
 		}
@@ -207,12 +211,17 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 	// Beyond the largest acknowledged packet only the bound on memory counts.
 	tooOld := s.next - maxSentPackets
 	end := max(s.largestAcked+1, tooOld)
+	// Up to reordered, enough packets that were sent later have arrived.
+	reordered := s.largestAcked - packetThreshold
+	if reordered < s.skipped && s.skipped < s.largestAcked { // one number was no packet
+		reordered--
+	}
 	for pn := s.scan; pn < end; pn++ {
 		p := s.sent.at(pn)
 		if p.resolved() {
 			continue
 		}
-		mayWait := pn > s.largestAcked-packetThreshold && now.sub(p.time) < delay &&
+		mayWait := pn > reordered && now.sub(p.time) < delay &&
 			p.flags&(packetInFlight|sentAckEliciting) != 0 && pn >= tooOld
 		if mayWait {
 			if s.lossTime.isZero() {
@@ -222,7 +231,7 @@ func (l *lossState) detectLost(now instant, sp spaceID, s *space, out fateFunc) 
 		}
 		if l.log != nil {
 			trigger := "time_threshold"
-			if pn <= s.largestAcked-packetThreshold {
+			if pn <= reordered {
 				trigger = "reordering_threshold"
 			}
 			l.log.lost(sp, pn, p.flags, trigger)
@@ -254,12 +263,20 @@ func (l *lossState) congestionLoss(now instant, s *space, pn packetNumber, p *se
 		Now:         now.since(),
 		Bytes:       int(p.size),
 		SentTime:    p.time.since(),
-		NewRun:      pn == s.sent.first || s.sent.at(pn-1).flags&sentLost == 0,
+		NewRun:      !s.followsLost(pn),
 		Delivered:   l.rate.delivered,
 		RateLimited: p.flags&sentAppLimited != 0,
 		TxInFlight:  int(p.inFlight),
 		LostSince:   int(l.rate.lost - p.lost),
 	})
+}
+
+// followsLost says that the packet sent before pn is known to be lost.
+func (s *space) followsLost(pn packetNumber) bool {
+	if pn--; pn == s.skipped {
+		pn--
+	}
+	return pn >= s.sent.first && s.sent.at(pn).flags&sentLost != 0
 }
 
 // congestionMarked tells the controller about packets that came with CE; the newest

@@ -334,6 +334,10 @@ func TestLossRandom(t *testing.T) {
 				flags := [...]sentFlags{inFlightPacket, inFlightPacket, inFlightPacket, 0, inFlightPacket | sentMTUProbe, packetInFlight}[rng.IntN(6)]
 				pn := lt.sendAs(now, appSpace, flags)
 				sent = append(sent, flags)
+				if rng.IntN(8) == 0 {
+					lt.leaveOut(at(now))
+					sent = append(sent, leftOut)
+				}
 				if rng.IntN(10) > 0 {
 					// The packet overtakes up to five others.
 					i := max(0, len(arriving)-rng.IntN(5))

@@ -31,6 +31,7 @@ var errMultipathOff = errors.New("quic: the peer does not support multipath")
 // newPath makes the state of a path on the given addresses.
 func (c *Conn) newPath(now instant, s *idState, t tuple) *pathState {
 	p := &pathState{id: s.id, ids: s, tuple: t, phase: pathProbing, since: now, limited: !c.isClient, largestRecvNonProbing: -1, keyPhaseRecv: noPacket}
+	p.skips.choose(0, c.rand.Float64())
 	p.mtu.init(t.sock.MTU(), t.remote.Addr().Is6())
 	spaces := [numSpaces]*space{appSpace: &p.space}
 	if s.id == 0 {

@@ -114,6 +114,7 @@ type pathState struct {
 	limited              bool // the server: a client chose the address that it sends to
 
 	space space
+	skips numberSkips
 	loss  lossState
 	batch txBatch
 

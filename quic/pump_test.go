@@ -59,6 +59,16 @@ type pumpSocket struct {
 	first, next int
 }
 
+// newPumpSocket returns a socket in which any slot has room for any run.
+func newPumpSocket(p *pump, addr netip.AddrPort) *pumpSocket {
+	s := &pumpSocket{p: p, addr: addr}
+	room := make([]byte, pumpSlots*udpio.MaxRunBytes)
+	for i := range s.slots {
+		s.slots[i].Buf, room = room[:0:udpio.MaxRunBytes], room[udpio.MaxRunBytes:]
+	}
+	return s
+}
+
 func (s *pumpSocket) WriteBatch(runs []udpio.Run) (int, error) {
 	for i := range runs {
 		s.peer.push(s.p.now.add(s.delay), s.addr, &runs[i])
@@ -94,6 +104,7 @@ func (s *pumpSocket) ReadBatch(ms []udpio.Received) (n int, err error) {
 
 func (s *pumpSocket) WaitWritable() error       { return nil }
 func (s *pumpSocket) LocalAddr() netip.AddrPort { return s.addr }
+func (s *pumpSocket) Seed() [32]byte            { return testSeed(s.addr) }
 func (s *pumpSocket) MTU() int                  { return 1500 }
 func (s *pumpSocket) Close() error              { return nil }
 
@@ -123,8 +134,9 @@ func newPumpWith(t testing.TB, paths int, change func(*Config)) *pump {
 	p := &pump{}
 	p.client, p.server = newPumpEnd(p, nil), newPumpEnd(p, cfg)
 	for i := range paths {
-		up := &pumpSocket{p: p, addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 2}), 1000)}
-		down := &pumpSocket{p: p, addr: serverAddr, peer: up}
+		up := newPumpSocket(p, netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 2}), 1000))
+		down := newPumpSocket(p, serverAddr)
+		down.peer = up
 		up.peer = down
 		up.delay = time.Duration(i+1) * time.Millisecond
 		down.delay = up.delay

@@ -252,6 +252,7 @@ func (s *randomSocket) Close() error {
 }
 
 func (s *randomSocket) LocalAddr() netip.AddrPort { return s.addr }
+func (s *randomSocket) Seed() [32]byte            { return testSeed(s.addr) }
 func (s *randomSocket) MTU() int                  { return s.mtu }
 
 // ReadBatch is not used: packets are delivered when they arrive.

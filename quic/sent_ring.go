@@ -3,7 +3,7 @@
 package quic
 
 // sentFlags say what a sent packet is and what became of it.
-type sentFlags uint8
+type sentFlags uint16
 
 const (
 	sentAckEliciting sentFlags = 1 << iota
@@ -14,6 +14,7 @@ const (
 	sentAcked
 	sentLost // declared lost; may be acknowledged nevertheless
 	sentECT  // left with ECT(0) to the address that the path has now
+	leftOut  // no packet: the number was left out
 
 	// sentNoSignal are the packets whose loss says nothing about congestion.
 	sentNoSignal = sentMTUProbe | sentDiscarded
@@ -38,8 +39,8 @@ type sentPacket struct {
 	flags      sentFlags
 }
 
-// resolved says that loss detection is done with the packet.
-func (p *sentPacket) resolved() bool { return p.flags&(sentAcked|sentLost) != 0 }
+// resolved says that loss detection is done with the packet, or that there is none.
+func (p *sentPacket) resolved() bool { return p.flags&(sentAcked|sentLost|leftOut) != 0 }
 
 // marked says that the packet tells about ECN by its fate: what asks for no
 // acknowledgment may get none.
@@ -47,9 +48,10 @@ func (p *sentPacket) marked() bool {
 	return p.flags&(sentECT|sentAckEliciting) == sentECT|sentAckEliciting
 }
 
-// A sentRing holds the packets sent in one space, by consecutive packet numbers,
-// from the oldest one that still matters. Both rings start empty, grow by doubling
-// and are freed from the front. Pointers into it are valid until the next push.
+// A sentRing holds the packets sent in one space, and the numbers left out, by
+// consecutive packet numbers, from the oldest one that still matters. Both rings start
+// empty, grow by doubling and are freed from the front. Pointers into it are valid until
+// the next push.
 type sentRing struct {
 	first, end packetNumber // packets held: first ≤ pn < end
 	packets    []sentPacket // length is 0 or a power of two

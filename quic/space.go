@@ -30,9 +30,10 @@ func (s spaceID) String() string {
 type space struct {
 	acks ackState
 
-	// next is the number of the next packet to be sent. lossState.packetSent
-	// advances it: numbers are neither skipped nor used twice. R9000-12.3-1 R9000-12.3-2
+	// next is the number of the next packet to be sent. lossState.packetSent and leaveOut
+	// advance it: no number is used twice. R9000-12.3-1 R9000-12.3-2
 	next         packetNumber
+	skipped      packetNumber // the last number left out, noPacket for none
 	largestAcked packetNumber // noPacket before the first acknowledgment
 
 	// ptoProbes is how many ack-eliciting packets are owed by expired PTOs. They
@@ -58,7 +59,7 @@ type space struct {
 }
 
 func (s *space) init(id spaceID) {
-	*s = space{largestAcked: noPacket}
+	*s = space{largestAcked: noPacket, skipped: noPacket}
 	s.acks.init(id != appSpace)
 }
 

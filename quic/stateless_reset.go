@@ -7,6 +7,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	mrand "math/rand/v2"
+
+	"github.com/mqvpn/mqvpn/quic/internal/udpio"
 )
 
 const (
@@ -59,9 +61,14 @@ func randomCID() (id localCIDKey) {
 	return id
 }
 
-// newSeed seeds the generator that a connection uses for what need not be secret.
-func newSeed() *mrand.Rand {
+// newRand makes the generator that a connection uses for what its peer must not foresee
+// and a simulation must repeat: s is the socket that the connection begins with.
+func newRand(s Socket) *mrand.Rand {
 	var seed [32]byte
-	rand.Read(seed[:])
+	if sim, ok := s.(udpio.Seeded); ok {
+		seed = sim.Seed()
+	} else {
+		rand.Read(seed[:])
+	}
 	return mrand.New(mrand.NewChaCha8(seed))
 }

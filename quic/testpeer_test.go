@@ -163,6 +163,7 @@ func (s *testSocket) WaitWritable() error {
 }
 
 func (s *testSocket) LocalAddr() netip.AddrPort { return s.addr }
+func (s *testSocket) Seed() [32]byte            { return testSeed(s.addr) }
 func (s *testSocket) MTU() int                  { return s.mtu }
 func (s *testSocket) Close() error {
 	select {

@@ -3,6 +3,8 @@
 package quictest
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net"
 	"net/netip"
 	"syscall"
@@ -26,9 +28,10 @@ type Socket struct {
 	mtu      int
 	full     chan struct{} // not nil while writes are refused; closed at the end
 	isClosed bool
+	seeds    int // given out
 }
 
-var _ udpio.Socket = (*Socket)(nil)
+var _ udpio.Seeded = (*Socket)(nil)
 
 func newSocket(n *Net, addr netip.AddrPort, mtu int) *Socket {
 	s := &Socket{
@@ -195,6 +198,14 @@ func (s *Socket) SetMTU(mtu int) {
 	s.net.mu.Lock()
 	defer s.net.mu.Unlock()
 	s.mtu = mtu
+}
+
+// Seed implements udpio.Seeded: seeds follow from that of the network.
+func (s *Socket) Seed() [32]byte {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.seeds++
+	return sha256.Sum256(fmt.Appendf(nil, "%d %v %d", s.net.seed, s.addr, s.seeds))
 }
 
 // Close implements udpio.Socket. The address becomes free.

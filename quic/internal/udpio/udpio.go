@@ -66,6 +66,13 @@ var (
 	ErrMessageTooLong = errors.New("udpio: datagram larger than the interface MTU")
 )
 
+// Seeded is a Socket of a simulated network. Seed is the seed of the random numbers of the
+// next connection that begins with this socket, so that a simulation can be repeated.
+type Seeded interface {
+	Socket
+	Seed() [32]byte
+}
+
 // Socket is a UDP socket used in batches. ReadBatch is called by one goroutine,
 // WriteBatch by any holder of a connection, concurrently.
 type Socket interface {
