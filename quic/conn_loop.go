@@ -47,18 +47,33 @@ func (c *Conn) notify() {
 	}
 }
 
-// run runs a turn and sets the timer. The caller holds the token.
+// maxTurns is how many turns a holder runs one after the other when there is more to send
+// than fits the batches of one. That is as much as a TUN device hands over at once: leaving
+// the rest to the loop would cost a wake-up for each batch.
+const maxTurns = 4
+
+// run runs turns until nothing is due, maxTurns at most, and sets the timer. The caller holds
+// the token.
 func (c *Conn) run() {
-	if !c.closing.ended {
-		c.arm(c.turn(c.e.now()))
+	for n := 1; !c.closing.ended; n++ {
+		now := c.e.now()
+		if wake := c.turn(now); n == maxTurns || !wake.due(now) {
+			c.arm(wake)
+			break
+		}
 	}
 }
 
 // arm sets the timer for the next turn without input. It is set again only when it would
 // fire too late; one that fires early costs a turn without work.
 func (c *Conn) arm(wake instant) {
-	if now := c.turnTime; wake != 0 && (wake < c.armed || c.armed <= now) {
-		c.timer.Reset(max(0, wake.sub(now)))
+	now := c.turnTime
+	switch {
+	case wake == 0:
+	case wake <= now:
+		c.mb.signal()
+	case wake < c.armed || c.armed <= now:
+		c.timer.Reset(wake.sub(now))
 		c.armed = wake
 	}
 }
@@ -91,15 +106,21 @@ func (c *Conn) sendHere() {
 		return
 	}
 	if c.closing.phase == notClosing {
-		c.turnTime = c.e.now()
-		c.box.dgrams = c.mb.takeDatagrams(c.box.dgrams)
-		c.queueDatagrams(c.turnTime)
-		c.box.release()
-		wake := c.send(c.turnTime)
-		if c.qlog != nil {
-			c.qlog.turnEnded()
+		for n := 1; ; n++ {
+			now := c.e.now()
+			c.turnTime = now
+			c.box.dgrams = c.mb.takeDatagrams(c.box.dgrams)
+			c.queueDatagrams(now)
+			c.box.release()
+			wake := c.send(now)
+			if c.qlog != nil {
+				c.qlog.turnEnded()
+			}
+			if n == maxTurns || !wake.due(now) {
+				c.arm(earliest(wake, c.nextTimer(now)))
+				break
+			}
 		}
-		c.arm(earliest(wake, c.nextTimer(c.turnTime)))
 	}
 	c.releaseHere()
 }

@@ -13,6 +13,7 @@ func (t instant) add(d time.Duration) instant { return t + instant(d) }
 func (t instant) sub(u instant) time.Duration { return time.Duration(t - u) }
 func (t instant) since() time.Duration        { return time.Duration(t) } // since the epoch
 func (t instant) isZero() bool                { return t == 0 }
+func (t instant) due(now instant) bool        { return t != 0 && t <= now }
 
 // earliest returns the earlier of two instants; an unset one does not count.
 func earliest(a, b instant) instant {

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/mqvpn/mqvpn/quic/internal/congestion"
 )
 
 func TestRunToken(t *testing.T) {
@@ -93,6 +95,38 @@ func TestTurnOfTheSender(t *testing.T) {
 		synctest.Wait()
 		if handled != 1 {
 			t.Errorf("%d datagrams were handled", handled)
+		}
+	})
+}
+
+// TestTurnsOfTheSender: what does not fit one batch leaves in the next turns, of the same
+// goroutine, but not without end: then it is the loop's.
+func TestTurnsOfTheSender(t *testing.T) {
+	bothSides(t, func(t *testing.T, tc *testConn) {
+		c := tc.core()
+		l := &c.paths[0].loss
+		l.cc = &ccRecorder{window: 1 << 30}
+		l.pacer = congestion.NewPacer(l.cc.Window())
+		const size, inBatch = 1000, txBatchSize / (1000 + 100)
+		for _, n := range []int{2 * inBatch, 2 * maxTurns * inBatch} {
+			tc.sent = make(chan *peerDatagram, n+10)
+			var bufs []*PacketBuf
+			for range n {
+				bufs = append(bufs, datagram(1, size))
+			}
+			c.mb.putDatagrams(bufs)
+			c.sendHere()
+			least, most := n, n
+			if n > maxTurns*inBatch {
+				least, most = maxTurns*inBatch, maxTurns*txBatchSize/size
+			}
+			if got := len(tc.sent); got < least || got > most {
+				t.Errorf("%d of %d datagrams were sent at once", got, n)
+			}
+			synctest.Wait()
+			if got := len(tc.sent); got != n {
+				t.Errorf("%d of %d datagrams were sent", got, n)
+			}
 		}
 	})
 }
