@@ -65,7 +65,8 @@ func (r *datagramRouter) open() int {
 	return len(r.streams)
 }
 
-// HandleDatagram is called on the connection's loop; b is valid until it returns.
+// HandleDatagram is called on the connection's loop; b is valid until
+// FlushDatagrams returns.
 func (r *datagramRouter) HandleDatagram(b []byte) {
 	id, n := ConsumeVarint(b)
 	if n < 0 || id > maxQuarterStreamID {

@@ -14,7 +14,7 @@ import (
 // PacketHandler receives inner packets. Its calls never overlap; they come on the
 // loop of the QUIC connection and must not block.
 type PacketHandler interface {
-	HandlePacket(b []byte) // one IP packet, valid until return
+	HandlePacket(b []byte) // one IP packet, the handler's, also to change, until FlushPackets returns
 	FlushPackets()         // end of a receive batch
 }
 

@@ -22,7 +22,7 @@ import (
 
 // DatagramHandler receives the payloads of DATAGRAM frames, on the connection's loop.
 type DatagramHandler interface {
-	HandleDatagram(b []byte) // b is valid until return
+	HandleDatagram(b []byte) // b is the handler's, also to change, until FlushDatagrams returns
 	FlushDatagrams()         // the end of a batch
 }
 

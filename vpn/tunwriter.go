@@ -14,8 +14,7 @@ import (
 )
 
 const (
-	// batchBytes is the storage of a packetBatch: as much as one receive batch of a
-	// connection usually holds.
+	// batchBytes is the storage of a packetBatch.
 	batchBytes = 64 << 10
 	// maxQueuedBytes bounds what waits for the TUN device: 13 ms at 1.2 Gbit/s. Two
 	// batches in a row hold more than one has room for, so that the storage is at most
@@ -23,6 +22,9 @@ const (
 	maxQueuedBytes = 2 << 20
 	// maxFreeBatches is kept for reuse; the rest is left to the garbage collector.
 	maxFreeBatches = 8
+	// maxWritePackets is about how many packets go to the device at once: several of its
+	// super-packets, so that the ends of a batch cut few of them.
+	maxWritePackets = 256
 )
 
 // packetBatch holds packets back to back. It has one holder at a time.
@@ -31,15 +33,14 @@ type packetBatch struct {
 	ends []int // end of each packet in buf
 }
 
-// add copies pkt in and returns the copy; nil when there is no room.
-func (b *packetBatch) add(pkt []byte) []byte {
-	start := len(b.buf)
-	if len(pkt) > cap(b.buf)-start {
-		return nil
+// add copies pkt in, if there is room.
+func (b *packetBatch) add(pkt []byte) bool {
+	if len(pkt) > cap(b.buf)-len(b.buf) {
+		return false
 	}
 	b.buf = append(b.buf, pkt...)
 	b.ends = append(b.ends, len(b.buf))
-	return b.buf[start:]
+	return true
 }
 
 // join adds the packets of c if there is room for all.
@@ -76,9 +77,9 @@ type tunWriter struct {
 	queue  []*packetBatch
 	queued int // bytes in queue
 	free   []*packetBatch
-	// writing says that a goroutine uses dev and split, or that run has not begun.
+	// writing says that a goroutine uses dev, or that run has not begun.
 	writing bool
-	split   [][]byte
+	split   [][]byte // of run
 
 	packets, bytes  atomic.Uint64 // taken by the device
 	dropped         atomic.Uint64 // packets that found the queue full
@@ -102,20 +103,44 @@ func (w *tunWriter) empty() *packetBatch {
 	return &packetBatch{buf: make([]byte, 0, batchBytes), ends: make([]int, 0, 64)}
 }
 
-// put takes ownership of a batch and queues it; or writes it at once, if it is small and
-// nobody else is writing. Its packets join those of the last batch that waits, if that has
-// room: many loops may hand over a few packets each.
-func (w *tunWriter) put(b *packetBatch) {
+// put writes packets at once, if there are few and nobody else is writing. Else it queues
+// copies: the packets are the caller's again when it returns.
+func (w *tunWriter) put(packets [][]byte) {
+	w.mu.Lock()
+	if w.writing || len(w.queue) > 0 || len(packets) > inline.MaxPackets {
+		w.mu.Unlock()
+		w.copy(packets)
+		return
+	}
+	w.writing = true
+	w.mu.Unlock()
+	open := w.write(packets)
+	w.mu.Lock()
+	w.writing = !open
+	due := open && len(w.queue) > 0
+	w.mu.Unlock()
+	if due {
+		w.signal()
+	}
+}
+
+// copy queues copies of packets.
+func (w *tunWriter) copy(packets [][]byte) {
+	for len(packets) > 0 {
+		b := w.empty()
+		for len(packets) > 0 && b.add(packets[0]) { // an empty one holds any packet
+			packets = packets[1:]
+		}
+		w.enqueue(b)
+	}
+}
+
+// enqueue takes ownership of a batch. Its packets join those of the last batch that waits, if
+// that has room: many loops may hand over a few packets each.
+func (w *tunWriter) enqueue(b *packetBatch) {
 	w.mu.Lock()
 	n := len(w.queue)
 	switch {
-	case !w.writing && n == 0 && len(b.ends) <= inline.MaxPackets:
-		w.writing = true
-		w.mu.Unlock()
-		open := w.write(b)
-		w.mu.Lock()
-		w.recycle(b)
-		w.writing = !open
 	case w.queued+len(b.buf) > maxQueuedBytes:
 		w.dropped.Add(uint64(len(b.ends)))
 		w.recycle(b)
@@ -141,11 +166,7 @@ func (w *tunWriter) signal() {
 }
 
 // putPacket queues one packet. It is for the rare ones, such as ICMP errors.
-func (w *tunWriter) putPacket(pkt []byte) {
-	b := w.empty()
-	b.add(pkt)
-	w.put(b)
-}
+func (w *tunWriter) putPacket(pkt []byte) { w.put([][]byte{pkt}) }
 
 // recycle keeps a batch for reuse. Called with mu held.
 func (w *tunWriter) recycle(b *packetBatch) {
@@ -175,10 +196,8 @@ func (w *tunWriter) run(done <-chan struct{}) {
 			work, w.queue, w.queued = w.queue, work[:0], 0
 			w.writing = true
 			w.mu.Unlock()
-			for _, b := range work {
-				if !w.write(b) {
-					return
-				}
+			if !w.writeAll(work) {
+				return
 			}
 			w.mu.Lock()
 			for i, b := range work {
@@ -191,13 +210,32 @@ func (w *tunWriter) run(done <-chan struct{}) {
 	}
 }
 
-// write reports false when the device is closed. Its caller has set writing.
-func (w *tunWriter) write(b *packetBatch) bool {
-	packets := b.split(w.split[:0])
+// writeAll writes the packets of several batches, as write does.
+func (w *tunWriter) writeAll(work []*packetBatch) bool {
+	packets := w.split[:0]
+	for i, b := range work {
+		packets = b.split(packets)
+		if len(packets) < maxWritePackets && i < len(work)-1 {
+			continue
+		}
+		if !w.write(packets) {
+			return false
+		}
+		packets = packets[:0]
+	}
 	w.split = packets
+	return true
+}
+
+// write reports false when the device is closed. Its caller has set writing.
+func (w *tunWriter) write(packets [][]byte) bool {
 	n, err := w.dev.Write(packets, 0)
+	bytes := 0
+	for _, pkt := range packets {
+		bytes += len(pkt)
+	}
 	w.packets.Add(uint64(n))
-	w.bytes.Add(uint64(len(b.buf)))
+	w.bytes.Add(uint64(bytes))
 	if errors.Is(err, os.ErrClosed) {
 		return false
 	}
@@ -211,31 +249,27 @@ func (w *tunWriter) write(b *packetBatch) bool {
 	return true
 }
 
-// tunSink receives the packets of one session, on the loop of its connection.
+// tunSink receives the packets of one session, on the loop of its connection. They are lent
+// until the end of a receive batch, and so can be written without a copy.
 type tunSink struct {
-	w     *tunWriter
-	mtu   func() int // largest packet that the session carries
-	batch *packetBatch
+	w       *tunWriter
+	mtu     func() int // largest packet that the session carries
+	packets [][]byte
 }
 
-// HandlePacket copies pkt for the TUN writer.
+// HandlePacket collects pkt for the TUN writer.
 func (s *tunSink) HandlePacket(pkt []byte) {
-	if s.batch == nil {
-		s.batch = s.w.empty()
-	}
-	c := s.batch.add(pkt)
-	if c == nil {
+	masque.ClampMSS(pkt, s.mtu())
+	if s.packets = append(s.packets, pkt); len(s.packets) == maxWritePackets {
 		s.FlushPackets()
-		s.batch = s.w.empty()
-		c = s.batch.add(pkt) // a datagram is at most 65 535 bytes: an empty batch holds it
 	}
-	masque.ClampMSS(c, s.mtu())
 }
 
 // FlushPackets hands over what has been collected.
 func (s *tunSink) FlushPackets() {
-	if s.batch != nil {
-		s.w.put(s.batch)
-		s.batch = nil
+	if len(s.packets) > 0 {
+		s.w.put(s.packets)
+		clear(s.packets)
+		s.packets = s.packets[:0]
 	}
 }
