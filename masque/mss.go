@@ -16,6 +16,9 @@ func ClampMSS(pkt []byte, mtu int) bool {
 		optionNop    = 1
 		optionMSS    = 2
 	)
+	if len(pkt) >= headerLen4+tcpHeaderLen && pkt[0] == 4<<4|headerLen4/4 && (pkt[9] != protocolTCP || pkt[headerLen4+13]&flagSYN == 0) {
+		return false // nearly all packets
+	}
 	var h ipHeader
 	if r := parsePacket(pkt, &h); r != notDropped {
 		return false
