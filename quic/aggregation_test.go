@@ -90,6 +90,56 @@ func TestReturnedLinkIsUsed(t *testing.T) {
 	}
 }
 
+// TestRateIsBack: a silent link is repaired, and within a second the flows carry 90 % of what
+// they did before it failed, whatever is left of their windows. What it takes: the path is
+// found to be back, large flows move to it, and their acknowledgments, too.
+func TestRateIsBack(t *testing.T) {
+	longSimulation(t)
+	fast := [2]quictest.LinkConfig{queued(75, 20*ms), queued(20, 60*ms)}
+	equal := [2]quictest.LinkConfig{queued(50, 20*ms), queued(50, 50*ms)}
+	for _, tt := range []struct {
+		name   string
+		links  [2]quictest.LinkConfig
+		cut    int
+		up     bool
+		silent time.Duration
+	}{
+		{"75+20, A", fast, 0, true, 1500 * ms},
+		{"75+20, A", fast, 0, false, 1500 * ms},
+		{"75+20, B", fast, 1, false, 1500 * ms},
+		{"50+50, A", equal, 0, true, 3 * time.Second},
+		{"50+50, B", equal, 1, false, 3 * time.Second},
+	} {
+		simulate(t, tt.links, nil, func(n *testNet) {
+			client, server := n.connect(t)
+			n.addPath(t, client, server)
+			if err := client.WaitMTU(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			from, to := client, server
+			if !tt.up {
+				from, to = server, client
+			}
+			it := startInnerTCP(from, to, 4)
+			defer it.close()
+			rate := func(d time.Duration) float64 {
+				before := it.delivered()
+				time.Sleep(d)
+				return float64(it.delivered()-before) * 8 / 1e6 / d.Seconds()
+			}
+			time.Sleep(4 * time.Second)
+			before := rate(time.Second)
+			n.blackhole(tt.cut, tt.silent)
+			time.Sleep(800 * ms)
+			back := rate(200 * ms)
+			t.Logf("%s, up %v: %.1f Mbit/s before, %.1f a second after the repair", tt.name, tt.up, before, back)
+			if back < 0.9*before {
+				t.Errorf("%s, up %v: %.1f Mbit/s before, %.1f a second after the repair", tt.name, tt.up, before, back)
+			}
+		})
+	}
+}
+
 // TestInnerTCPAggregates: never less than the best link alone, and with many flows
 // almost all of both.
 func TestInnerTCPAggregates(t *testing.T) {

@@ -233,7 +233,9 @@ func (q *dgramQueue) skip() {
 	q.current = nil
 }
 
-func (q *dgramQueue) interval() time.Duration { return max(codelInterval, 2*q.rtt) }
+func (q *dgramQueue) interval() time.Duration {
+	return max(codelInterval, 2*(q.rtt+min(q.reserve, maxReserve)))
+}
 
 func (q *dgramQueue) target() time.Duration { return max(codelTarget, min(q.reserve, maxReserve)) }
 

@@ -15,8 +15,8 @@ import (
 
 // TCP as it runs inside the tunnel: bulk flows with CUBIC and loss detection by time
 // (RFC 9438, RFC 8985), which as in Linux widens the reordering window and restores the
-// congestion window when what it sent again had not been lost. Each segment and each
-// acknowledgment is a datagram.
+// congestion window when what it sent again had not been lost: the copies are acknowledged,
+// too (RFC 3708). Each segment and each acknowledgment is a datagram.
 // So the loop that a scheduler's choices close is real: reordering costs a flow
 // its window, and a flow fits itself to the path that it is on.
 
@@ -69,7 +69,8 @@ type innerFlow struct {
 	una, next     uint64
 	inFlight      int // segments
 	lost          []uint64
-	newest        time.Duration // when the newest segment acknowledged was sent
+	again         map[uint64]bool // sent again, and maybe in vain
+	newest        time.Duration   // when the newest segment acknowledged was sent
 	srtt, rttvar  time.Duration
 	minRTT        time.Duration
 	timerFrom     time.Duration
@@ -92,7 +93,7 @@ func startInnerTCP(from, to *Conn, n int) *innerTCP {
 	for i := range n {
 		it.flows = append(it.flows, &innerFlow{
 			key: uint64(i+1) * 0x9e3779b97f4a7c15, cc: congestion.NewCubic(innerSegment), segs: map[uint64]*innerSeg{},
-			early: map[uint64]bool{}, minRTT: math.MaxInt64, reorder: 1, limit: math.MaxUint64,
+			early: map[uint64]bool{}, again: map[uint64]bool{}, minRTT: math.MaxInt64, reorder: 1, limit: math.MaxUint64,
 		})
 	}
 	to.SetDatagramHandler(innerReceiver{it})
@@ -147,6 +148,7 @@ func (f *innerFlow) timeout(now time.Duration) {
 		}
 	}
 	f.inFlight, f.doubtful = 0, -1<<30
+	clear(f.again)
 	f.cc.Lost(congestion.Loss{Now: now, Bytes: innerSegment, SentTime: now})
 	f.cc.PersistentCongestion(now)
 }
@@ -162,6 +164,7 @@ func (it *innerTCP) transmit(now time.Duration, f *innerFlow) {
 				continue
 			}
 			f.retransmitted++
+			f.again[s] = true
 		} else if s = f.next; s < f.limit {
 			f.next++
 			f.segs[s] = &innerSeg{}
@@ -286,6 +289,7 @@ func (it innerSender) HandleDatagram(b []byte) {
 		}
 		early := g.again && now-g.sent < f.minRTT // it was the first copy that arrived
 		if g.lost || early {
+			delete(f.again, s)
 			f.spurious()
 		}
 		g.acked, g.lost = true, false
@@ -295,7 +299,12 @@ func (it innerSender) HandleDatagram(b []byte) {
 		}
 	}
 	for i := range n {
-		take(binary.BigEndian.Uint64(b[24+8*i:]))
+		s := binary.BigEndian.Uint64(b[24+8*i:])
+		if g := f.segs[s]; f.again[s] && (g == nil || g.acked) { // both copies have arrived
+			delete(f.again, s)
+			f.spurious()
+		}
+		take(s)
 	}
 	for ; f.una < una; f.una++ {
 		take(f.una)

@@ -45,18 +45,20 @@ func TestReturnOfSaturatedPath(t *testing.T) {
 		within time.Duration
 		up     bool
 		cc     CongestionControl
+		sched  func() sched.Scheduler
 	}{
-		{"near", 0, 3 * time.Second, near, time.Second, true, NewReno},
-		{"far", 1, 3 * time.Second, far, time.Second, true, CUBIC},
-		{"far", 1, 3 * time.Second, far, time.Second, false, CUBIC},
-		{"far", 1, 3 * time.Second, far, time.Second, true, BBR},
-		{"far, dead for long", 1, 12 * time.Second, far, time.Second, true, CUBIC},
+		{"near", 0, 3 * time.Second, near, time.Second, true, NewReno, sched.NewMinRTT},
+		{"far", 1, 3 * time.Second, far, time.Second, true, CUBIC, sched.NewMinRTT},
+		{"far", 1, 3 * time.Second, far, time.Second, false, CUBIC, sched.NewMinRTT},
+		{"far", 1, 3 * time.Second, far, time.Second, true, BBR, sched.NewMinRTT},
+		{"far", 1, 3 * time.Second, far, time.Second, true, BBR, sched.NewWLB},
+		{"near", 0, 1500 * ms, near, time.Second, false, BBR, sched.NewWLB},
+		{"far, dead for long", 1, 12 * time.Second, far, time.Second, true, CUBIC, sched.NewMinRTT},
 		// Most of the first flight is lost.
-		{"far, an eighth of the rate", 1, 3 * time.Second, slow, 1500 * ms, false, CUBIC},
+		{"far, an eighth of the rate", 1, 3 * time.Second, slow, 1500 * ms, false, CUBIC, sched.NewMinRTT},
 	} {
 		change := func(cc, sc *Config) {
-			cc.NewScheduler = func() sched.Scheduler { return sched.NewMinRTT() }
-			sc.NewScheduler = cc.NewScheduler
+			cc.NewScheduler, sc.NewScheduler = tt.sched, tt.sched
 			cc.CongestionControl, sc.CongestionControl = tt.cc, tt.cc
 		}
 		simulate(t, [2]quictest.LinkConfig{near, far}, change, func(n *testNet) {

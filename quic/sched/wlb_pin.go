@@ -181,7 +181,7 @@ func (s *wlb) enterPeriod(f *flow) {
 func (p *wlbPath) fills(q *wlbPath, f *flow, stretch, begins float64) bool {
 	room := q.trial.was - q.pins.used
 	loss := min(p.pins.used*stretch, p.rate) - min(max(p.pins.used-f.rate, 0)*stretch, p.rate)
-	return min(begins, room) > loss
+	return min(begins, room) > gainAtGap*loss
 }
 
 // move puts f from p to q, where it begins with a rate in bytes/s.
@@ -220,14 +220,46 @@ func (s *wlb) bestForFlow(paths []Path, t tier, except int) int {
 	return best
 }
 
+// nearer returns the index of a path on which f arrives clearly sooner than on path i, -1 if
+// there is none. A flow that its path does not limit can gain nothing but that; one of
+// acknowledgments holds up what they acknowledge.
+func (s *wlb) nearer(now time.Duration, f *flow, i int, paths []Path, t tier) int {
+	best, soonest := -1, s.oneWay(i, &paths[i])-holdBudget
+	for j := range paths {
+		q, v := s.at(j), &paths[j]
+		// By the shortest round trips, too, or queues would make flows swing.
+		if v.MinRTT == 0 || 4*v.MinRTT > 3*paths[i].MinRTT || q.tier != t || q.share == 0 || v.Loss >= lossyPath {
+			continue
+		}
+		room := f.small(q) || now-q.trial.full > fullFor && q.promise-q.pins.used > 2*f.rate
+		if a := s.oneWay(j, v); room && a < soonest {
+			best, soonest = j, a
+		}
+	}
+	return best
+}
+
+// small says that f was measured, and hardly counts on p.
+func (f *flow) small(p *wlbPath) bool {
+	return f.rate > 0 && max(f.bytes, int(f.rate*period.Seconds())) < p.bigFlow()
+}
+
 // reconsider moves f from path i, where its packets have waited for age, if another one is
 // clearly better, and returns where it is then.
 func (s *wlb) reconsider(now time.Duration, f *flow, i int, age time.Duration, paths []Path, t tier) int {
+	p := s.at(i)
+	small := f.small(p)
+	if small || f.rate > 0 && now-p.trial.full > max(fullFor, 2*srtt(&paths[i])) {
+		if j := s.nearer(now, f, i, paths, t); j >= 0 && now-f.pinned >= gapSettleTime {
+			s.move(now, f, p, s.at(j), f.rate)
+			return j
+		}
+	}
 	j := s.bestForFlow(paths, t, i)
 	if j < 0 {
 		return i
 	}
-	p, q := s.at(i), s.at(j)
+	q := s.at(j)
 	need, settled := gainAtGap, gapSettleTime
 	gap := now+s.oneWay(j, &paths[j]) >= f.arrival
 	large := f.rate*period.Seconds() >= float64(p.bigFlow())
@@ -235,6 +267,8 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, age time.Duration, p
 	switch {
 	case eager:
 		settled = 0
+	case small && 4*paths[i].MinRTT <= 3*paths[j].MinRTT:
+		return i // it would be nearer here
 	case gap:
 	case large:
 		need, settled = gainAtOnce, settleTime

@@ -407,6 +407,53 @@ func TestWLBLeavesLossyPath(t *testing.T) {
 	}
 }
 
+// TestWLBSmallFlowsGoNearer: a flow that its path does not limit, as one of acknowledgments,
+// goes where its packets arrive sooner, and stays there.
+func TestWLBSmallFlowsGoNearer(t *testing.T) {
+	far, near := path(1, 60*ms, 80*mbit), path(0, 20*ms, 80*mbit)
+	queue := with(blocked(near), func(p *Path) { p.SRTT = 35 * ms })
+	for _, tt := range []struct {
+		name     string
+		size     int           // of a packet
+		interval time.Duration // of packets
+		first    []Path        // for 2 s
+		then     []Path        // for 5 s
+		want     uint32
+	}{
+		{"a small flow", 100, 5 * ms, []Path{far}, []Path{near, far}, 0},
+		{"one with gaps", 100, 50 * ms, []Path{far}, []Path{near, far}, 0},
+		{"a large one that finds room", 1400, ms, []Path{far}, []Path{near, far}, 0},
+		{"a large one that finds none", 1400, ms, []Path{far}, []Path{queue, far}, 1},
+		{"not for little", 100, 5 * ms, []Path{far}, []Path{path(0, 50*ms, 80*mbit), far}, 1},
+		{"not where packets are lost", 100, 5 * ms, []Path{far}, []Path{with(near, func(p *Path) { p.Loss = 0.05 }), far}, 1},
+		{"not away for more room", 100, 50 * ms, []Path{near}, []Path{queue, with(far, func(p *Path) { p.Rate, p.Cwnd = 300*mbit, 1e7 })}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewWLB()
+			w := tcp(1)
+			w.Size = tt.size
+			moves, last := 0, tt.first[0].ID
+			for now := time.Second; now < 8*time.Second; now += tt.interval {
+				views := tt.then
+				if now < 3*time.Second {
+					views = tt.first
+				}
+				i := pathOfFlow(s, now, w, views)
+				if i < 0 { // the pinned path is blocked, but not for long
+					views = []Path{with(views[0], func(p *Path) { p.Blocked = NotBlocked }), views[1]}
+					i = pathOfFlow(s, now, w, views)
+				}
+				if id := views[i].ID; id != last {
+					moves, last = moves+1, id
+				}
+			}
+			if want := map[bool]int{true: 1}[tt.want != tt.first[0].ID]; last != tt.want || moves != want {
+				t.Errorf("on path %d after %d moves, want %d after %d", last, moves, tt.want, want)
+			}
+		})
+	}
+}
+
 // link is a path that carries rate bytes/s, with a window that allows a queue of
 // half a round trip.
 type link struct {
