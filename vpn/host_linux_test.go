@@ -5,6 +5,7 @@ package vpn
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -95,15 +96,45 @@ func snapshot(t *testing.T) []string {
 	return out
 }
 
-// settled is a snapshot that no longer changes: the kernel adds routes only when it
-// has noticed the carrier.
+// complete says that the kernel has noticed the carrier of all links, on a worker of its
+// own, and added the routes that it then adds, the one of an address later than the others.
+func complete(t *testing.T) bool {
+	t.Helper()
+	links, err := netlink.LinkList()
+	must(t, err)
+	routes, err := routesOf(netlink.FAMILY_V6, 0, unix.RT_TABLE_LOCAL)
+	must(t, err)
+	has := func(l netlink.Link, dst netip.Prefix) bool {
+		return slices.ContainsFunc(routes, func(r netlink.Route) bool {
+			return r.LinkIndex == l.Attrs().Index && prefixOf(r.Dst, netlink.FAMILY_V6) == dst
+		})
+	}
+	for _, l := range links {
+		if l.Type() != "veth" || l.Attrs().Flags&net.FlagUp == 0 {
+			continue
+		}
+		if !has(l, pfx("ff00::/8")) {
+			return false
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_V6)
+		must(t, err)
+		for _, a := range addrs {
+			if ip, _ := netip.AddrFromSlice(a.IP); !has(l, netip.PrefixFrom(ip, 128)) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// settled is a snapshot that is complete and no longer changes.
 func settled(t *testing.T) []string {
 	t.Helper()
 	last, same := snapshot(t), 0
-	for range 100 {
+	for range 1000 {
 		time.Sleep(10 * time.Millisecond)
 		now := snapshot(t)
-		if same++; !slices.Equal(now, last) {
+		if same++; !slices.Equal(now, last) || !complete(t) {
 			same = 0
 		}
 		if last = now; same == 5 {
