@@ -20,6 +20,11 @@ const (
 	// batches in a row hold more than one has room for, so that the storage is at most
 	// twice as much.
 	maxQueuedBytes = 2 << 20
+	// lightBytes is what a session may have in the queue when others have filled it, and
+	// maxLightBytes what all of them together may add to it so: who sends little does not
+	// lose packets because somebody else sends much.
+	lightBytes    = batchBytes / 4
+	maxLightBytes = maxQueuedBytes / 8
 	// maxFreeBatches is kept for reuse; the rest is left to the garbage collector.
 	maxFreeBatches = 8
 	// maxWritePackets is about how many packets go to the device at once: several of its
@@ -75,7 +80,9 @@ type tunWriter struct {
 
 	mu     sync.Mutex
 	queue  []*packetBatch
-	queued int // bytes in queue
+	queued int      // bytes in queue
+	round  uint64   // counts how often the queue was taken as a whole
+	rare   tunShare // of putPacket
 	free   []*packetBatch
 	// writing says that a goroutine uses dev, or that run has not begun.
 	writing bool
@@ -103,13 +110,13 @@ func (w *tunWriter) empty() *packetBatch {
 	return &packetBatch{buf: make([]byte, 0, batchBytes), ends: make([]int, 0, 64)}
 }
 
-// put writes packets at once, if there are few and nobody else is writing. Else it queues
-// copies: the packets are the caller's again when it returns.
-func (w *tunWriter) put(packets [][]byte) {
+// put writes packets of a session at once, if there are few and nobody else is writing. Else
+// it queues copies: the packets are the caller's again when it returns.
+func (w *tunWriter) put(packets [][]byte, of *tunShare) {
 	w.mu.Lock()
 	if w.writing || len(w.queue) > 0 || len(packets) > inline.MaxPackets {
 		w.mu.Unlock()
-		w.copy(packets)
+		w.copy(packets, of)
 		return
 	}
 	w.writing = true
@@ -125,31 +132,50 @@ func (w *tunWriter) put(packets [][]byte) {
 }
 
 // copy queues copies of packets.
-func (w *tunWriter) copy(packets [][]byte) {
+func (w *tunWriter) copy(packets [][]byte, of *tunShare) {
 	for len(packets) > 0 {
 		b := w.empty()
 		for len(packets) > 0 && b.add(packets[0]) { // an empty one holds any packet
 			packets = packets[1:]
 		}
-		w.enqueue(b)
+		w.enqueue(b, of)
 	}
 }
 
-// enqueue takes ownership of a batch. Its packets join those of the last batch that waits, if
-// that has room: many loops may hand over a few packets each.
-func (w *tunWriter) enqueue(b *packetBatch) {
+// tunShare is what a session has in the queue of a tunWriter, whose mu guards it.
+type tunShare struct {
+	bytes int
+	round uint64 // in which they were queued
+}
+
+// room is how long the queue may get with n bytes more of a session. Called with mu held.
+func (w *tunWriter) room(of *tunShare, n int) int {
+	if of.round != w.round {
+		*of = tunShare{round: w.round}
+	}
+	if of.bytes+n <= lightBytes {
+		return maxQueuedBytes + maxLightBytes
+	}
+	return maxQueuedBytes
+}
+
+// enqueue takes ownership of a batch of a session. Its packets join those of the last batch
+// that waits, if that has room: many loops may hand over a few packets each.
+func (w *tunWriter) enqueue(b *packetBatch, of *tunShare) {
 	w.mu.Lock()
 	n := len(w.queue)
 	switch {
-	case w.queued+len(b.buf) > maxQueuedBytes:
+	case w.queued+len(b.buf) > w.room(of, len(b.buf)):
 		w.dropped.Add(uint64(len(b.ends)))
-		w.recycle(b)
-	case n > 0 && w.queue[n-1].join(b):
-		w.queued += len(b.buf)
 		w.recycle(b)
 	default:
 		w.queued += len(b.buf)
-		w.queue = append(w.queue, b)
+		of.bytes += len(b.buf)
+		if n > 0 && w.queue[n-1].join(b) {
+			w.recycle(b)
+		} else {
+			w.queue = append(w.queue, b)
+		}
 	}
 	due := len(w.queue) > 0 && !w.writing // else whoever writes looks into the queue after that
 	w.mu.Unlock()
@@ -166,7 +192,7 @@ func (w *tunWriter) signal() {
 }
 
 // putPacket queues one packet. It is for the rare ones, such as ICMP errors.
-func (w *tunWriter) putPacket(pkt []byte) { w.put([][]byte{pkt}) }
+func (w *tunWriter) putPacket(pkt []byte) { w.put([][]byte{pkt}, &w.rare) }
 
 // recycle keeps a batch for reuse. Called with mu held.
 func (w *tunWriter) recycle(b *packetBatch) {
@@ -194,6 +220,7 @@ func (w *tunWriter) run(done <-chan struct{}) {
 		w.mu.Lock()
 		for len(w.queue) > 0 && !w.writing {
 			work, w.queue, w.queued = w.queue, work[:0], 0
+			w.round++
 			w.writing = true
 			w.mu.Unlock()
 			if !w.writeAll(work) {
@@ -255,6 +282,7 @@ type tunSink struct {
 	w       *tunWriter
 	mtu     func() int // largest packet that the session carries
 	packets [][]byte
+	share   tunShare
 }
 
 // HandlePacket collects pkt for the TUN writer.
@@ -268,7 +296,7 @@ func (s *tunSink) HandlePacket(pkt []byte) {
 // FlushPackets hands over what has been collected.
 func (s *tunSink) FlushPackets() {
 	if len(s.packets) > 0 {
-		s.w.put(s.packets)
+		s.w.put(s.packets, &s.share)
 		clear(s.packets)
 		s.packets = s.packets[:0]
 	}

@@ -81,6 +81,40 @@ func TestTUNWriterFull(t *testing.T) {
 	}
 }
 
+// TestTUNWriterFair: a session that has filled the queue takes nothing from the others, all
+// of which together are bounded.
+func TestTUNWriterFair(t *testing.T) {
+	w := newTUNWriter(tuntest.New("t"), discardLog) // nobody runs it yet
+	put := func(s *tunSink) bool {
+		before := w.dropped.Load()
+		s.HandlePacket(make([]byte, 1000))
+		s.FlushPackets()
+		return w.dropped.Load() == before
+	}
+	heavy, light := newSink(w), newSink(w)
+	for put(heavy) {
+	}
+	for i := range lightBytes / 1000 {
+		if !put(light) || put(heavy) {
+			t.Fatalf("packet %d of who sends little: %d dropped", i, w.dropped.Load())
+		}
+	}
+	if put(light) {
+		t.Error("more than little is queued beyond the bound")
+	}
+	for range 2 * maxLightBytes / lightBytes {
+		for s := newSink(w); put(s); {
+		}
+	}
+	if w.queued > maxQueuedBytes+maxLightBytes {
+		t.Errorf("%d bytes are queued", w.queued)
+	}
+	w.queue, w.queued, w.round = nil, 0, w.round+1 // as run does
+	if !put(heavy) || heavy.share.bytes != 1000 {
+		t.Errorf("after that the first session has %d bytes in the queue", heavy.share.bytes)
+	}
+}
+
 // TestTUNWriterRecovers: when the device has caught up there is room again.
 func TestTUNWriterRecovers(t *testing.T) {
 	w := newTUNWriter(nullDevice{tuntest.New("t")}, discardLog)
