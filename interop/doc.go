@@ -11,7 +11,8 @@
 //	go test -v -run 'TestRunner/rebind-addr' .
 //	go test -v -run 'TestRunner/.*/mqvpn_to_quic-go' .
 //
-// TestGoodput compares the goodput of one connection with that of quic-go (-goodput).
+// TestGoodput compares the goodput of one connection with that of quic-go, and
+// TestGoodputTable prints more of that (-goodput).
 //
 // quicflow is no test: it is the QUIC flow of quic-go inside the tunnel that mqvpn-lab suite
 // measures.

@@ -24,7 +24,7 @@ import (
 	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
-var printGoodput = flag.Bool("goodput", false, "print the table of TestGoodput")
+var printGoodput = flag.Bool("goodput", false, "print the table of TestGoodputTable")
 
 // simConn is a net.PacketConn at one end of a simulated link.
 type simConn struct {
@@ -126,20 +126,18 @@ func (c *simConn) SetWriteBuffer(int) error         { return nil }
 const (
 	goodputStreams = 8
 	goodputWindow  = 32 << 20
-	goodputFrom    = 5 * time.Second
-	goodputTo      = 25 * time.Second
 )
 
 // received counts what comes in the time that is measured.
 type received struct {
-	start time.Time
-	n     atomic.Int64
+	start, end time.Time
+	n          atomic.Int64
 }
 
 func (r *received) readAll(in io.Reader) {
 	for b := make([]byte, 1<<16); ; {
 		n, err := in.Read(b)
-		if d := time.Since(r.start); d >= goodputFrom && d < goodputTo {
+		if now := time.Now(); now.After(r.start) && now.Before(r.end) {
 			r.n.Add(int64(n))
 		}
 		if err != nil {
@@ -156,11 +154,31 @@ func writeAll(out io.Writer) {
 	}
 }
 
+// goodputTrial is a link and the time after the start in which its use is measured.
+type goodputTrial struct {
+	link     quictest.LinkConfig
+	from, to time.Duration
+}
+
+// newTrial has a queue of one bandwidth-delay product, and loss in one direction.
+func newTrial(rate int64, rtt time.Duration, loss float64, from, to time.Duration) goodputTrial {
+	queue := int(math.Max(float64(rate)/8*rtt.Seconds(), 15_000))
+	return goodputTrial{quictest.LinkConfig{Rate: rate, Delay: rtt / 2, QueueBytes: queue, Loss: loss, Seed: 7}, from, to}
+}
+
+// back is the other direction of the link.
+func (g *goodputTrial) back() quictest.LinkConfig {
+	back := g.link
+	back.Loss, back.Seed = 0, 8
+	return back
+}
+
 // transfer writes to streams that open makes and reads those that accept gets until the
-// end of the time that is measured, and ends with end. It returns the share of a link of
-// rate bits/s that was used.
-func transfer(rate int64, open func() (io.Writer, error), accept func() (io.Reader, error), end func()) float64 {
-	r := &received{start: time.Now()}
+// end of the time that is measured, and ends with end. It returns the share of the link
+// that was used.
+func (g *goodputTrial) transfer(open func() (io.Writer, error), accept func() (io.Reader, error), end func()) float64 {
+	start := time.Now()
+	r := &received{start: start.Add(g.from), end: start.Add(g.to)}
 	var wg sync.WaitGroup
 	for range goodputStreams {
 		wg.Go(func() {
@@ -174,19 +192,17 @@ func transfer(rate int64, open func() (io.Writer, error), accept func() (io.Read
 			}
 		})
 	}
-	time.Sleep(goodputTo)
+	time.Sleep(g.to)
 	n := r.n.Load()
 	end()
 	wg.Wait()
-	return float64(n) * 8 / (goodputTo - goodputFrom).Seconds() / float64(rate)
+	return float64(n) * 8 / (g.to - g.from).Seconds() / float64(g.link.Rate)
 }
 
-// quicGoGoodput is what quic-go gets through a link, as a fraction of it.
-func quicGoGoodput(t *testing.T, link quictest.LinkConfig) (share float64) {
+// quicGo is what quic-go gets through the link, as a fraction of it.
+func (g *goodputTrial) quicGo(t *testing.T) (share float64) {
 	synctest.Test(t, func(t *testing.T) {
-		back := link
-		back.Loss, back.Seed = 0, 8
-		clientConn, serverConn := newSimConns(link, back)
+		clientConn, serverConn := newSimConns(g.link, g.back())
 		clientTLS, serverTLS := tlsConfigs(alpn)
 		conf := &quicgo.Config{
 			InitialStreamReceiveWindow: goodputWindow, MaxStreamReceiveWindow: goodputWindow,
@@ -206,7 +222,7 @@ func quicGoGoodput(t *testing.T, link quictest.LinkConfig) (share float64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		share = transfer(link.Rate,
+		share = g.transfer(
 			func() (io.Writer, error) { return client.OpenUniStreamSync(ctx) },
 			func() (io.Reader, error) { return server.AcceptUniStream(ctx) },
 			func() {
@@ -222,15 +238,13 @@ func quicGoGoodput(t *testing.T, link quictest.LinkConfig) (share float64) {
 	return share
 }
 
-// mqvpnGoodput is the same for us.
-func mqvpnGoodput(t *testing.T, cc quic.CongestionControl, link quictest.LinkConfig) (share float64) {
+// mqvpn is the same for us.
+func (g *goodputTrial) mqvpn(t *testing.T, cc quic.CongestionControl) (share float64) {
 	synctest.Test(t, func(t *testing.T) {
 		n := quictest.NewNet(1)
 		defer n.Close()
-		_, down := n.AddLink("10.0.1.2", "192.0.2.1", link)
-		back := link
-		back.Loss = 0
-		down.SetConfig(back)
+		_, down := n.AddLink("10.0.1.2", "192.0.2.1", g.link)
+		down.SetConfig(g.back())
 		clientTLS, serverTLS := tlsConfigs(alpn)
 		conf := func() *quic.Config {
 			return &quic.Config{CongestionControl: cc, StreamReceiveWindow: goodputWindow, ConnReceiveWindow: goodputWindow}
@@ -253,7 +267,7 @@ func mqvpnGoodput(t *testing.T, cc quic.CongestionControl, link quictest.LinkCon
 		if err != nil {
 			t.Fatal(err)
 		}
-		share = transfer(link.Rate,
+		share = g.transfer(
 			func() (io.Writer, error) { return client.OpenUniStream(ctx) },
 			func() (io.Reader, error) { return server.AcceptStream(ctx) },
 			func() { client.CloseWithError(0, "") })
@@ -261,23 +275,38 @@ func mqvpnGoodput(t *testing.T, cc quic.CongestionControl, link quictest.LinkCon
 	return share
 }
 
-// TestGoodput prints the goodput of quic-go and, in ratio to it, of each of our congestion
-// controllers, over the same links in virtual time as TestGoodput of package quic.
+// TestGoodput: our congestion controllers get out of a link with some loss what quic-go does.
 func TestGoodput(t *testing.T) {
+	g := newTrial(10e6, 20*ms, 0.01, time.Second, 6*time.Second)
+	theirs := g.quicGo(t)
+	for _, tt := range []struct {
+		cc    quic.CongestionControl
+		least float64
+	}{{quic.CUBIC, 0.7}, {quic.BBR, 1.05}} {
+		ours := g.mqvpn(t, tt.cc)
+		t.Logf("quic-go %.3f of the link, %v %.3f", theirs, tt.cc, ours)
+		if ours < tt.least*theirs {
+			t.Errorf("quic-go %.3f of the link, %v %.3f: want %.2f of that", theirs, tt.cc, ours, tt.least)
+		}
+	}
+}
+
+// TestGoodputTable prints the goodput of quic-go and, in ratio to it, of each of our
+// congestion controllers, over the same links in virtual time as TestGoodputTable of package
+// quic.
+func TestGoodputTable(t *testing.T) {
 	if !*printGoodput {
 		t.Skip("prints a table; -goodput asks for it")
 	}
-	const rate = 100e6
 	var table strings.Builder
 	controllers := []quic.CongestionControl{quic.CUBIC, quic.NewReno, quic.BBR}
 	for _, rtt := range []time.Duration{20 * ms, 200 * ms} {
 		for _, loss := range []float64{0, 0.001, 0.01, 0.05} {
-			queue := int(math.Max(rate/8*rtt.Seconds(), 15_000))
-			link := quictest.LinkConfig{Rate: rate, Delay: rtt / 2, QueueBytes: queue, Loss: loss, Seed: 7}
-			theirs := quicGoGoodput(t, link)
+			g := newTrial(100e6, rtt, loss, 5*time.Second, 25*time.Second)
+			theirs := g.quicGo(t)
 			fmt.Fprintf(&table, "| %v | %v %% | %.3f |", rtt, 100*loss, theirs)
 			for _, cc := range controllers {
-				ours := mqvpnGoodput(t, cc, link)
+				ours := g.mqvpn(t, cc)
 				fmt.Fprintf(&table, " %.3f (%.2f) |", ours, ours/theirs)
 			}
 			table.WriteString("\n")

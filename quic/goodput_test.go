@@ -14,15 +14,15 @@ import (
 	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
-var printGoodput = flag.Bool("goodput", false, "print the table of TestGoodput")
+var printGoodput = flag.Bool("goodput", false, "print the table of TestGoodputTable")
 
 // goodputStreams are enough to fill the link in spite of the bound on what one of
 // them buffers.
 const goodputStreams = 8
 
-// goodput is what the application receives in the 20 s that follow the first 5 s, as
-// a fraction of the link.
-func goodput(t *testing.T, cc CongestionControl, link quictest.LinkConfig) (share float64) {
+// goodput is what the application receives between two times after the start, as a
+// fraction of the link.
+func goodput(t *testing.T, cc CongestionControl, link quictest.LinkConfig, from, to time.Duration) (share float64) {
 	const window = 32 << 20
 	back := link
 	back.Loss = 0
@@ -33,7 +33,6 @@ func goodput(t *testing.T, cc CongestionControl, link quictest.LinkConfig) (shar
 	}, func(n *testNet) {
 		n.down[0].SetConfig(back)
 		client, server := n.connect(t)
-		const from, to = 5 * time.Second, 25 * time.Second
 		start := time.Now()
 		var received atomic.Int64
 		var wg sync.WaitGroup
@@ -63,8 +62,29 @@ func goodput(t *testing.T, cc CongestionControl, link quictest.LinkConfig) (shar
 	return share
 }
 
-// TestGoodput prints the goodput of each controller at 100 Mbit/s by RTT and loss.
+// TestGoodput: streams use what the controllers let them, with and without loss.
 func TestGoodput(t *testing.T) {
+	longSimulation(t)
+	for _, tt := range []struct {
+		loss  float64
+		least [numCongestionControls]float64
+	}{
+		{0, [...]float64{CUBIC: 0.94, NewReno: 0.94, BBR: 0.9}},
+		{0.01, [...]float64{CUBIC: 0.2, NewReno: 0.2, BBR: 0.6}},
+	} {
+		for cc, least := range tt.least {
+			got := goodput(t, CongestionControl(cc), ccLink(20e6, 20*ms, 1, tt.loss), 2*time.Second, 12*time.Second)
+			t.Logf("%v, %v %% lost: %.3f of the link", CongestionControl(cc), 100*tt.loss, got)
+			if got < least {
+				t.Errorf("%v, %v %% lost: %.3f of the link, want %.2f", CongestionControl(cc), 100*tt.loss, got, least)
+			}
+		}
+	}
+}
+
+// TestGoodputTable prints the goodput of each controller at 100 Mbit/s by RTT and loss.
+// TestGoodput and those of cc_curves_test.go hold them to bounds.
+func TestGoodputTable(t *testing.T) {
 	if !*printGoodput {
 		t.Skip("prints a table; -goodput asks for it")
 	}
@@ -77,7 +97,7 @@ func TestGoodput(t *testing.T) {
 		for _, loss := range []float64{0, 0.001, 0.01, 0.05} {
 			row = fmt.Sprintf("| %v | %v %% |", rtt, 100*loss)
 			for cc := range numCongestionControls {
-				row += fmt.Sprintf(" %.3f |", goodput(t, cc, ccLink(100e6, rtt, 1, loss)))
+				row += fmt.Sprintf(" %.3f |", goodput(t, cc, ccLink(100e6, rtt, 1, loss), 5*time.Second, 25*time.Second))
 			}
 			t.Log(row)
 		}

@@ -92,6 +92,8 @@ func TestLatencyUnderLoad(t *testing.T) {
 }
 
 // TestLatencyTable prints what the congestion controllers make of typical links.
+// TestLatencyUnderLoad, TestInnerTCPAggregates and TestClientsShareEqually hold such links
+// to bounds.
 func TestLatencyTable(t *testing.T) {
 	if *printLatency == "" {
 		t.Skip("prints a table; -latency asks for it")
