@@ -31,6 +31,10 @@ type LinkConfig struct {
 	// with mean 0, under the same condition. Where the sum of all delays would be
 	// negative there is none.
 	NormalJitter time.Duration
+	// Stall is the longest of the times in which the link delivers nothing and then all
+	// at once, as Wi-Fi, mobile networks and busy hosts do; StallEvery is the mean time
+	// between two. Both are uniformly distributed.
+	Stall, StallEvery time.Duration
 	// QueueBytes bounds what waits for transmission, the packet in transmission
 	// included; 0: unbounded. A packet that finds the queue empty always fits.
 	QueueBytes int
@@ -93,12 +97,13 @@ type Link struct {
 	offset    time.Duration
 	rng       *rand.Rand
 	blackhole bool
-	admitted  uint          // packets that LossMask has judged
-	bursting  bool          // Gilbert model: in the bad state
-	waiting   fifo          // packets that have not left the transmitter
-	queued    int           // their bytes
-	busy      time.Duration // when the transmitter is done with them
-	last      time.Duration // latest delivery
+	admitted  uint             // packets that LossMask has judged
+	bursting  bool             // Gilbert model: in the bad state
+	waiting   fifo             // packets that have not left the transmitter
+	queued    int              // their bytes
+	busy      time.Duration    // when the transmitter is done with them
+	last      time.Duration    // latest delivery
+	stall     [2]time.Duration // beginning and end of the latest stall
 	stats     LinkStats
 }
 
@@ -199,12 +204,27 @@ func (l *Link) admit(now time.Duration, size int) (time.Duration, DropReason) {
 	if cfg.NormalJitter > 0 {
 		at = max(sent, at+time.Duration(l.rng.NormFloat64()*float64(cfg.NormalJitter)))
 	}
+	if cfg.Stall > 0 && cfg.StallEvery > 0 {
+		at = l.stalled(at)
+	}
 	at = nextOnGrid(at, l.offset)
 	if !cfg.Reorder {
 		at = max(at, l.last)
 	}
 	l.last = max(at, l.last)
 	return at, NotDropped
+}
+
+// stalled is when a packet is delivered that would be at a time.
+func (l *Link) stalled(at time.Duration) time.Duration {
+	for l.stall[1] <= at {
+		l.stall[0] = l.stall[1] + time.Duration(l.rng.Int64N(int64(2*l.cfg.StallEvery)))
+		l.stall[1] = l.stall[0] + time.Duration(l.rng.Int64N(int64(l.cfg.Stall)))
+	}
+	if at >= l.stall[0] {
+		return l.stall[1]
+	}
+	return at
 }
 
 // lose decides whether the packet just transmitted is lost.

@@ -256,6 +256,38 @@ func TestLinkSetConfig(t *testing.T) {
 	}
 }
 
+// TestLinkStalls: what a link holds back arrives together, in order and nothing is lost.
+func TestLinkStalls(t *testing.T) {
+	const delay, stall, every = 10 * ms, 8 * ms, 20 * ms
+	l := NewLink(LinkConfig{Delay: delay, Stall: stall, StallEvery: every, Seed: 7})
+	var last, sum, most time.Duration
+	bunch, bunched := 0, 0
+	const n = 20_000
+	for i := range n {
+		now := time.Duration(i) * 100 * time.Microsecond
+		at, ok := l.Admit(now, 1000)
+		if !ok || at < last {
+			t.Fatalf("packet %d: admitted %v, at %v after one at %v", i, ok, at, last)
+		}
+		if at == last {
+			bunch++
+			bunched = max(bunched, bunch)
+		} else {
+			bunch = 0
+		}
+		last = at
+		sum, most = sum+at-now-delay, max(most, at-now-delay)
+	}
+	// A stall of d, uniform up to 8 ms, costs the packets of that time d/2 on average: 64/6 ms²
+	// in each 24 ms.
+	if mean := sum / n; mean < 350*time.Microsecond || mean > 550*time.Microsecond {
+		t.Errorf("held back for %v on average", mean)
+	}
+	if most < 7*ms || most > stall+LinkTick || bunched < 60 {
+		t.Errorf("held back for at most %v, %d together", most, bunched)
+	}
+}
+
 func TestLinkJitter(t *testing.T) {
 	const delay, jitter, n = 5 * ms, 3 * ms, 10_000
 	for _, reorder := range []bool{false, true} {

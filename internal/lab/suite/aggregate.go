@@ -23,7 +23,7 @@ var bothWays = []lab.Way{lab.Up, lab.Down}
 
 // aggregateSuite is about what several links are worth together.
 func aggregateSuite() suite {
-	const warmUp, d = 1500 * time.Millisecond, 2500 * time.Millisecond
+	const warmUp, d = 3 * time.Second, 5 * time.Second
 	s := suite{name: "aggregate", about: "TCP over several links at once", took: 100 * time.Second, maxLate: maxLate}
 	pair := scene{links: bigPair}
 	add := func(sc *scene, id string, paths pathSet, tr traffic, rows ...row) {

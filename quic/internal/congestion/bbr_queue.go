@@ -19,25 +19,51 @@ const (
 	// queue that still stands is not ours. In that time 0.8 of a bandwidth-delay product
 	// has drained.
 	bbrForeignRounds = 8
-	// bbrUpQueue is what may be in flight when probing for bandwidth, in products of
-	// bandwidth and delay, unless others fill the queue. The draft waits for a plateau, which
-	// a sender that is limited by what it has to send may never show.
-	bbrUpQueue = 1.25
+	// bbrDrainFrom is after how many round trips with a queue it is drained.
+	bbrDrainFrom = 2
+	// bbrPlateauRounds is how long Startup goes on with a queue if the bandwidth does not grow,
+	// whatever the sender has to send.
+	bbrPlateauRounds  = 3
+	bbrPlateauWindows = 4 // initial windows in each of them, at least
+	// The bandwidth is measured over so many round trips in which a queue stood. A pause in
+	// the last of them would make it too small, hence the highest average counts of those over
+	// bbrBusyLeast and more.
+	bbrBusyLeast, bbrBusyRounds = 4, 6
+	// A probe for bandwidth ends when more is in flight than so many products of bandwidth and
+	// delay, or when a queue stands after so many round trips, unless others fill it. The draft
+	// waits for a plateau, which a sender that is limited by what it has to send may never show.
+	bbrUpQueue  = 1.25
+	bbrUpRounds = 2
 )
 
 // bbrQueue is what the round-trip times tell about the queue.
 type bbrQueue struct {
-	roundMin   time.Duration // smallest sample of this round, 0: none
-	standing   bool          // a queue stood all through the round before
-	drainTrips int           // in which a queue stood although little was sent
-	foreign    bool          // others fill the queue
+	roundMin  time.Duration // smallest sample of this round, 0: none
+	standing  bool          // a queue stood all through the round before
+	foreign   bool          // others fill the queue
+	drained   int           // round trips in which a queue stood although little was sent
+	corrected bool          // the bandwidth, since the queue stands
+
+	upRounds int // of the latest probe for bandwidth
+
+	roundStamp     time.Duration // beginning of this round
+	roundDelivered uint64        // and what had been delivered then
+	busyStamp      time.Duration // the same of the first round of those in which a queue stood
+	busyDelivered  uint64
+	busyRounds     int
+	busyBW         float64 // bandwidth at that time
+	busyRate       float64 // what they delivered: the highest of several averages
 }
 
 // updateQueue judges the round that the acknowledgment ends.
 func (b *BBR) updateQueue() {
-	if b.roundStart && b.roundMin > 0 {
-		b.judgeQueue()
-		b.roundMin = 0
+	if b.roundStart {
+		if b.roundMin > 0 {
+			b.judgeQueue()
+			b.roundMin = 0
+		}
+		b.roundStamp, b.roundDelivered = b.rs.Now, b.delivered
+		b.upRounds++
 	}
 	if rtt := b.rs.LatestRTT; rtt > 0 && (b.roundMin == 0 || rtt < b.roundMin) {
 		b.roundMin = rtt
@@ -46,29 +72,64 @@ func (b *BBR) updateQueue() {
 
 func (b *BBR) judgeQueue() {
 	b.standing = b.minRTT > 0 && b.roundMin > b.minRTT+b.queueTolerance()
-	switch {
-	case !b.standing:
-		b.foreign, b.drainTrips = false, 0
+	if !b.standing {
+		b.foreign, b.corrected, b.drained, b.busyRounds = false, false, 0, 0
 		b.probeRTTMinStamp, b.minRTTStamp = b.rs.Now, b.rs.Now // as good as measured
-	case b.pacingGain < 1:
-		if b.drainTrips++; b.drainTrips >= bbrForeignRounds {
-			b.foreign = true
-		}
+		return
 	}
+	b.measureBusy()
+	if b.pacingGain >= 1 || !b.corrected {
+		return
+	}
+	if b.drained++; b.drained >= bbrForeignRounds {
+		b.foreign = true
+	}
+}
+
+// measureBusy measures what a bottleneck delivers that always has a queue, and lowers the
+// bandwidth to that: samples of single acknowledgments are too high where the path delivers
+// in bunches. Once: what others take in the end is for probes to win back.
+func (b *BBR) measureBusy() {
+	if b.busyRounds++; b.busyRounds == 1 {
+		b.busyStamp, b.busyDelivered = b.roundStamp, b.roundDelivered
+		b.busyBW, b.busyRate = b.maxBW, 0
+	}
+	if b.corrected || b.busyRounds < bbrBusyLeast {
+		return
+	}
+	if elapsed := b.rs.Now - b.busyStamp; elapsed > 0 {
+		b.busyRate = max(b.busyRate, float64(b.delivered-b.busyDelivered)/elapsed.Seconds())
+	}
+	if b.busyRounds < bbrBusyRounds {
+		return
+	}
+	b.corrected, b.drained = true, 0
+	if b.busyRate < b.maxBW && b.busyRate > bbrBeta*b.maxBW { // else little was sent
+		b.maxBW = b.busyRate
+		b.maxBWFilter = [2]float64{b.maxBW, b.maxBW}
+	}
+}
+
+// isPlateau says that sending faster has only made a queue. The draft looks for that only while
+// the sender has enough to send, and fills the queue when flows inside a tunnel limit themselves.
+// Where little is sent, a long round trip says nothing.
+func (b *BBR) isPlateau() bool {
+	if !b.standing {
+		return false
+	}
+	enough := int(b.delivered-b.busyDelivered) >= b.busyRounds*bbrPlateauWindows*initialWindow(b.maxDatagram)
+	return b.fullBWCount > 0 || enough && b.busyRounds >= bbrPlateauRounds && b.maxBW < bbrFullBWGrowth*b.busyBW
 }
 
 // queueTolerance is how much longer than the shortest one a round trip may be without a queue.
 func (b *BBR) queueTolerance() time.Duration {
-	d := min(max(b.minRTT/bbrQueuePart, bbrQueueMin), bbrQueueMax)
-	if b.bw > 0 {
-		d += time.Duration(float64(b.extraAcked) / b.bw * 1e9)
-	}
-	return d
+	return min(max(b.minRTT/bbrQueuePart, bbrQueueMin), bbrQueueMax)
 }
 
-// cruiseGain drains a queue that stands, if it is ours.
+// cruiseGain drains a queue that stands, if it is ours. One long round trip alone may come
+// from a busy machine.
 func (b *BBR) cruiseGain() float64 {
-	if b.standing && !b.foreign {
+	if b.busyRounds >= bbrDrainFrom && !b.foreign {
 		return bbrDownPacingGain
 	}
 	return 1
@@ -76,6 +137,9 @@ func (b *BBR) cruiseGain() float64 {
 
 // probeFillsQueue says that a probe for bandwidth has only made a queue.
 func (b *BBR) probeFillsQueue() bool {
+	if b.foreign {
+		return false
+	}
 	most := b.quantization(b.bdpMultiple(bbrUpQueue, b.maxBW)) + b.extraAcked
-	return !b.foreign && b.inFlight+b.rs.Bytes > most
+	return b.inFlight+b.rs.Bytes > most || b.standing && b.upRounds >= bbrUpRounds
 }

@@ -39,11 +39,58 @@ func TestBBRDrainsInCruise(t *testing.T) {
 	p.until(t, "CRUISE", 2*time.Second, p.in(bbrCruise))
 	p.run(100 * ms)
 	p.rtt, p.min = 50*ms, 40*ms
-	p.until(t, "less than the bandwidth", 150*ms, func() bool { return p.b.pacingGain < 1 })
+	p.until(t, "less than the bandwidth", 250*ms, func() bool { return p.b.pacingGain < 1 })
 	p.rtt = 40 * ms
 	p.until(t, "the bandwidth again", 150*ms, func() bool { return p.b.pacingGain == 1 })
 	if p.b.state != bbrCruise {
 		t.Errorf("state %d", p.b.state)
+	}
+}
+
+// TestBBRProbeEndsWithQueue: a probe does not go on for as long as the window of a path that
+// acknowledges in bunches would let it.
+func TestBBRProbeEndsWithQueue(t *testing.T) {
+	p := newBBRPath(bbrRate, 40*ms)
+	p.until(t, "CRUISE", 2*time.Second, p.in(bbrCruise))
+	p.limited, p.limitedRate = true, 1.1*bbrRate
+	p.until(t, "UP", 5*time.Second, p.in(bbrUp))
+	bunch := int(bbrRate * 0.04)
+	p.b.extraAckedFilter = [2]int{bunch, bunch}
+	p.until(t, "DOWN", 400*ms, p.in(bbrDown))
+}
+
+// TestBBRCorrectsBandwidth: samples that were too high are forgotten when a queue stands although
+// less is sent, and nobody else is suspected.
+func TestBBRCorrectsBandwidth(t *testing.T) {
+	p := newBBRPath(bbrRate, 40*ms)
+	p.until(t, "CRUISE", 2*time.Second, p.in(bbrCruise))
+	p.run(100 * ms)
+	const tooHigh = 1.25 * bbrRate
+	p.b.maxBW, p.b.maxBWFilter = tooHigh, [2]float64{tooHigh, tooHigh}
+	p.until(t, "the true bandwidth", time.Second, func() bool { return p.b.maxBW < 1.02*bbrRate })
+	p.until(t, "no queue", 500*ms, func() bool { return !p.b.standing })
+	if p.b.foreign || p.b.maxBW < 0.95*bbrRate {
+		t.Errorf("foreign %v, bandwidth %.2f of the link's", p.b.foreign, p.b.maxBW/bbrRate)
+	}
+}
+
+// TestBBRStartupOfLimitedSender: a sender that has a bit more than the link carries, but never
+// enough to fill the window, leaves Startup before it has made a long queue; one that sends
+// little does not take others' queue for its own.
+func TestBBRStartupOfLimitedSender(t *testing.T) {
+	p := newBBRPath(bbrRate, 40*ms)
+	p.limited, p.limitedRate = true, 1.3*bbrRate
+	p.until(t, "end of Startup", 2*time.Second, func() bool { return p.b.state != bbrStartup })
+	if p.maxRTT > 110*ms {
+		t.Errorf("a round trip of %v", p.maxRTT)
+	}
+	p = newBBRPath(bbrRate, 40*ms)
+	p.limited, p.limitedRate = true, 0.05*bbrRate
+	p.run(200 * ms)
+	p.rtt, p.min = 60*ms, 40*ms
+	p.run(2 * time.Second)
+	if !p.b.standing || p.b.state != bbrStartup {
+		t.Errorf("a queue: %v, state %d of one that sends little", p.b.standing, p.b.state)
 	}
 }
 
@@ -62,5 +109,5 @@ func TestBBRForeignQueue(t *testing.T) {
 		t.Errorf("%d bytes in flight in UP, want %d", most, limit)
 	}
 	p.rtt = 40 * ms
-	p.until(t, "alone again", 200*ms, func() bool { return !p.b.foreign })
+	p.until(t, "alone again", 500*ms, func() bool { return !p.b.foreign })
 }

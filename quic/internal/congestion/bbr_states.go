@@ -70,7 +70,7 @@ func (b *BBR) checkStartupDone() {
 		b.undo.state = bbrStartup
 		b.leaveStartup()
 	}
-	if b.standing && b.fullBWCount > 0 { // a plateau that has filled a queue is one
+	if b.isPlateau() {
 		b.fullBWNow, b.fullBWReached = true, true
 	}
 	if b.fullBWReached {
@@ -129,6 +129,7 @@ func (b *BBR) startUp() {
 	b.resetFullBW()
 	b.fullBW = b.rs.DeliveryRate
 	b.state, b.pacingGain, b.cwndGain = bbrUp, bbrUpPacingGain, bbrUpCwndGain
+	b.upRounds = 0
 	b.raiseInflightLongtermSlope()
 }
 

@@ -386,6 +386,38 @@ func TestPacer(t *testing.T) {
 	}
 }
 
+// TestPacerCatchUp: a sender that had something to send and came late makes up for that, once
+// and up to 8 ms; one that had nothing to send does not.
+func TestPacerCatchUp(t *testing.T) {
+	const rate = 1.2e6 // a packet each millisecond
+	for _, tt := range []struct {
+		waits bool
+		late  time.Duration
+		want  int // packets
+	}{
+		{true, 5 * ms, 6},
+		{true, 50 * ms, 2 + 8},
+		{false, 50 * ms, 2},
+	} {
+		p := NewPacer(2 * mss)
+		p.SetRate(time.Second, rate, 2*mss)
+		now := time.Second
+		p.Spend(now, p.Budget(now))
+		due := now + ms
+		if tt.waits {
+			due = p.NextTime(now, mss)
+		}
+		now = due + tt.late
+		if got := p.Budget(now) / mss; got != tt.want {
+			t.Errorf("waits %v, %v late: %d packets, want %d", tt.waits, tt.late, got, tt.want)
+		}
+		p.Spend(now, p.Budget(now))
+		if got := p.Budget(now+50*ms) / mss; got != 2 {
+			t.Errorf("waits %v, %v late: %d packets later on, want 2", tt.waits, tt.late, got)
+		}
+	}
+}
+
 func TestPacingRate(t *testing.T) {
 	forEach(t, func(t *testing.T, c Controller, beta float64) {
 		if got := c.PacingRate(0); got != 0 {

@@ -11,12 +11,21 @@ import (
 // depth a path that sleeps between bursts could not reach its rate.
 const pacerQuantum = 2 * time.Millisecond
 
+// pacerCatchUp is the longest time that a sender makes up for that came late although it had
+// something to send. Meanwhile the link has drained, unless its queue was longer; on a busy
+// machine timers are late by several milliseconds, and without this the rate falls below that
+// of the link.
+const pacerCatchUp = 8 * time.Millisecond
+
 // Pacer is a token bucket in bytes. It starts full and unpaced. R9002-7.7-1
 type Pacer struct {
 	rate    float64 // bytes/s; 0: unpaced
 	quantum float64 // bytes that may leave at once at any rate
 	tokens  float64 // may be negative after a probe that did not wait
 	updated time.Duration
+
+	due   time.Duration // when a sender that waits may go on; 0: none waits
+	extra float64       // tokens beyond the depth, for one that came late
 }
 
 // NewPacer returns a pacer whose first burst is quantum bytes.
@@ -41,7 +50,11 @@ func (p *Pacer) refill(now time.Duration) {
 		}
 		p.updated = now
 	}
-	p.tokens = min(p.tokens, p.depth())
+	if p.due != 0 && now >= p.due {
+		p.extra = p.rate * min(now-p.due, pacerCatchUp).Seconds()
+		p.due = 0
+	}
+	p.tokens = min(p.tokens, p.depth()+p.extra)
 }
 
 // Budget is how many bytes may be sent now; not negative.
@@ -57,12 +70,14 @@ func (p *Pacer) Budget(now time.Duration) int {
 func (p *Pacer) Spend(now time.Duration, n int) {
 	p.refill(now)
 	p.tokens -= float64(n)
+	p.extra = max(0, p.extra-float64(n))
 	if p.rate <= 0 {
 		p.tokens = max(p.tokens, 0)
 	}
 }
 
-// NextTime is the earliest time at which Budget is n, or the whole depth if n is more.
+// NextTime is the earliest time at which Budget is n, or the whole depth if n is more. The
+// sender has n bytes that wait.
 func (p *Pacer) NextTime(now time.Duration, n int) time.Duration {
 	if p.rate <= 0 {
 		return now
@@ -72,5 +87,6 @@ func (p *Pacer) NextTime(now time.Duration, n int) time.Duration {
 	if missing <= 0 {
 		return now
 	}
-	return now + time.Duration(math.Ceil(missing/p.rate*1e9))
+	p.due = now + time.Duration(math.Ceil(missing/p.rate*1e9))
+	return p.due
 }
