@@ -140,6 +140,7 @@ func (c *Conn) sendLimits(now instant, starved bool) (wake instant) {
 			wake = now // the rest goes in the next turn
 		} else if reason == sched.BlockedPacing {
 			_, at := p.loss.sendLimit(now, p.mtu.size)
+			p.loss.pacer.Wait(at.since())
 			wake = earliest(wake, max(at, now+1))
 		}
 	}

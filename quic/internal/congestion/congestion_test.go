@@ -403,9 +403,9 @@ func TestPacerCatchUp(t *testing.T) {
 		p.SetRate(time.Second, rate, 2*mss)
 		now := time.Second
 		p.Spend(now, p.Budget(now))
-		due := now + ms
+		due := p.NextTime(now, mss)
 		if tt.waits {
-			due = p.NextTime(now, mss)
+			p.Wait(due)
 		}
 		now = due + tt.late
 		if got := p.Budget(now) / mss; got != tt.want {

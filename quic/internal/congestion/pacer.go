@@ -76,8 +76,7 @@ func (p *Pacer) Spend(now time.Duration, n int) {
 	}
 }
 
-// NextTime is the earliest time at which Budget is n, or the whole depth if n is more. The
-// sender has n bytes that wait.
+// NextTime is the earliest time at which Budget is n, or the whole depth if n is more.
 func (p *Pacer) NextTime(now time.Duration, n int) time.Duration {
 	if p.rate <= 0 {
 		return now
@@ -87,6 +86,8 @@ func (p *Pacer) NextTime(now time.Duration, n int) time.Duration {
 	if missing <= 0 {
 		return now
 	}
-	p.due = now + time.Duration(math.Ceil(missing/p.rate*1e9))
-	return p.due
+	return now + time.Duration(math.Ceil(missing/p.rate*1e9))
 }
+
+// Wait says that the sender waits until a time with something to send.
+func (p *Pacer) Wait(until time.Duration) { p.due = until }
