@@ -80,6 +80,17 @@ type Config struct {
 	// of a Retry packet. Otherwise it does so while many handshakes are under way.
 	RequireToken bool
 
+	// PreferredAddrs are addresses of the server, at most one of each family, at which it
+	// would rather be reached than at the one that a client has dialed: the client moves
+	// there after the handshake. What is sent there must come to a socket of the endpoint.
+	// Default: none.
+	PreferredAddrs []netip.AddrPort
+	// DisableActiveMigration has a server ask its clients to stay at their addresses, and
+	// not to open further paths to the address that they dialed. One that moves
+	// nevertheless, as it does when a NAT forgets it, is followed once it has answered at
+	// its new address.
+	DisableActiveMigration bool
+
 	// FixedQUICBit keeps the QUIC Bit of RFC 9287 at 1 in both directions, for a UDP port
 	// that is shared with other protocols (RFC 9443).
 	FixedQUICBit bool

@@ -295,11 +295,12 @@ func (c *Conn) acceptShort(now instant, m *rxMsg, p *pathState, pkt, payload []b
 		return
 	}
 	p.space.acks.received(m.at, pn, eliciting, m.ecn)
-	if int64(pn) > p.largestRecvNonProbing && !c.probingOnly { // R9000-9.3-2
+	moves := int64(pn) > p.largestRecvNonProbing && !c.probingOnly // R9000-9.3-2
+	if moves {
 		p.largestRecvNonProbing = int64(pn)
-		if !c.isClient && at != p.tuple {
-			c.addressChanged(now, p, at, size)
-		}
+	}
+	if !c.isClient && at != p.tuple && !c.heardAtPreferred(now, p, at, size, moves) && moves {
+		c.addressChanged(now, p, at, size)
 	}
 }
 

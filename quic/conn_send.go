@@ -199,7 +199,7 @@ func (c *Conn) endPacketFrom(now instant, p *pathState, to tuple, flags sentFlag
 	}
 	pkt := k.sealFrom(&c.seal, c.w.buf, c.hdrLen, pnLen, frames, c.nonceID(p), uint64(pn))
 	var ecn udpio.ECN
-	if to.remote == p.remote {
+	if to == p.tuple {
 		ecn, flags = p.ecnMark(c.w.inFlight, flags)
 	}
 	c.packetBuilt(now, p, to, appSpace, len(pkt), flags)
@@ -276,6 +276,10 @@ const minPathPacket = 64
 
 // sendResponse answers a PATH_CHALLENGE where it came from. // R9000-8.2.2-2 R9000-8.2.2-5 R9000-8.2.2-6
 func (c *Conn) sendResponse(now instant, p *pathState) {
+	if p.responseTo == c.preferred.to && p.responseTo != p.tuple && !c.isClient {
+		c.sendPreferredResponse(now, p)
+		return
+	}
 	if p.responseTo.sock != p.sock { // nobody moves a path to another port of ours
 		p.responseDue = false
 		return

@@ -89,6 +89,8 @@ func (c *Conn) setLocalParams() {
 		p.retrySrcConnID = c.retrySCID
 		token := c.e.resetKey.token(c.ids[0].local[0].id[:])
 		p.statelessResetToken = &token
+		p.preferredAddress = c.makePreferredAddress()
+		p.disableActiveMigration = c.cfg.DisableActiveMigration
 	}
 	p.greaseQUICBit = !c.cfg.FixedQUICBit
 	p.reserved = newReservedParam(c.rand)

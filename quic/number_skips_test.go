@@ -92,6 +92,9 @@ func TestLeftOutIsNoPacket(t *testing.T) {
 		if len(lt.lost) != 2 || lt.lost[sent[0]] != 1 || lt.lost[sent[1]] != 1 || lt.packetsLost != 2 {
 			t.Errorf("without %d: lost %v of %v", left, lt.lost, sent)
 		}
+		if s := &lt.space[appSpace].sent; s.first <= packetNumber(left) && packetNumber(left) < s.end && s.at(packetNumber(left)).flags != leftOut {
+			t.Errorf("without %d: it became %b", left, s.at(packetNumber(left)).flags)
+		}
 		if c := lt.cc.losses; len(c) != 2 || !c[0].NewRun || c[1].NewRun {
 			t.Errorf("without %d: controller heard of %+v", left, c)
 		}

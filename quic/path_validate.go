@@ -140,7 +140,7 @@ func (c *Conn) setTuple(p *pathState, t tuple) {
 	if p.sock != t.sock {
 		p.sockBlocked = false
 	}
-	if p.remote != t.remote {
+	if p.remote != t.remote || p.sock != t.sock {
 		p.batch.reset()
 	}
 	p.tuple = t

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -24,6 +26,7 @@ import (
 var serverCases = map[string]bool{
 	"handshake": true, "transfer": true, "multiconnect": true, "chacha20": true, "retry": true,
 	"resumption": true, "zerortt": true, "http3": true, "keyupdate": true, "ecn": true,
+	"connectionmigration": true,
 }
 
 type server struct {
@@ -50,12 +53,22 @@ func (o *Options) runServer(ctx context.Context, cfg *quic.Config) error {
 	cfg.RequireToken = o.TestCase == "retry"
 	cfg.AllowEarlyData = o.TestCase == "zerortt"
 
-	e := quic.NewEndpoint(cfg)
-	defer e.Close()
 	sockets, err := listenAll(o.Listen)
 	if err != nil {
 		return err
 	}
+	if o.TestCase == "connectionmigration" {
+		preferred, err := listenPreferred(sockets)
+		if err != nil {
+			return err
+		}
+		for _, s := range preferred {
+			cfg.PreferredAddrs = append(cfg.PreferredAddrs, s.LocalAddr())
+		}
+		sockets = append(sockets, preferred...)
+	}
+	e := quic.NewEndpoint(cfg)
+	defer e.Close()
 	for _, s := range sockets {
 		e.AddSocket(s)
 		o.logf("listening on %v", s.LocalAddr())
@@ -69,6 +82,43 @@ func (o *Options) runServer(ctx context.Context, cfg *quic.Config) error {
 		}
 		go s.serve(ctx, c)
 	}
+}
+
+// listenPreferred opens a second socket at another port for each of sockets, at an address
+// that clients can use.
+func listenPreferred(sockets []quic.Socket) (preferred []quic.Socket, err error) {
+	for _, s := range sockets {
+		a := s.LocalAddr().Addr()
+		if a.IsUnspecified() {
+			if a, err = ownAddress(a.Is4()); err != nil {
+				return nil, err
+			}
+		}
+		if !a.IsValid() {
+			continue
+		}
+		p, err := listen(netip.AddrPortFrom(a, 0))
+		if err != nil {
+			return nil, err
+		}
+		preferred = append(preferred, p)
+	}
+	return preferred, nil
+}
+
+// ownAddress finds an address of this host that others can reach, invalid for none.
+func ownAddress(v4 bool) (netip.Addr, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return netip.Addr{}, err
+	}
+	for _, a := range addrs {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err == nil && prefix.Addr().IsGlobalUnicast() && prefix.Addr().Is4() == v4 {
+			return prefix.Addr(), nil
+		}
+	}
+	return netip.Addr{}, nil
 }
 
 // serve answers the requests of a connection. Those of 0-RTT wait for the handshake: only
