@@ -11,7 +11,8 @@
 // buffer of package quic. It gets its flow key (flow.go), the router finds the
 // session by its destination, and each session gets its share of the batch. A
 // packet from a peer comes on the loop of its connection; a tunSink (tunwriter.go)
-// copies it into a batch for the TUN writer. Neither side ever waits for the other:
+// collects it until the end of the batch, which it writes if nobody else is writing;
+// else it queues a copy for the TUN writer. Neither side ever waits for the other:
 // queues are bounded, and what does not fit is dropped and counted.
 //
 //	goroutine      number           owns
