@@ -70,11 +70,11 @@ func TestRandomLoss(t *testing.T) {
 	} {
 		forEachCC(t, func(t *testing.T, cc CongestionControl) {
 			s := newCCSim(t, ccLink(100e6, tt.rtt, 1, tt.p), cc)
-			length := 90 * time.Second
+			from, length := 10*time.Second, 90*time.Second
 			if cc == BBR { // no sawtooth of minutes
-				length = 20 * time.Second
+				from, length = 4*time.Second, 10*time.Second
 			}
-			share, queue := s.rates(10*time.Second, 10*time.Second+length)
+			share, queue := s.rates(from, from+length)
 			model := 1.22 / math.Sqrt(tt.p) * ccIPPacket * 8 / tt.rtt.Seconds() / 100e6
 			t.Logf("%v, %v: %.4f of the link, model %.4f, queue %v", tt.rtt, tt.p, share[0], model, queue)
 			least, most := tt.reno*model, 1.3*model
@@ -115,7 +115,7 @@ func TestFairness(t *testing.T) {
 		for _, late := range []time.Duration{0, 5 * time.Second} {
 			s := newCCSim(t, ccLink(20e6, 40*ms, 1, 0), cc)
 			s.add(cc, late)
-			share, queue := s.rates(30*time.Second, 90*time.Second)
+			share, queue := s.rates(30*time.Second, 60*time.Second)
 			index := jain(share)
 			t.Logf("second flow at %v: shares %.3f, index %.3f, queue %v", late, share, index, queue)
 			if index < 0.85 || share[0]+share[1] < 0.93 {
