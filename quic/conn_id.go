@@ -77,6 +77,7 @@ type idState struct {
 	ourBackup     bool
 	ourStatusSeq  uint64
 	ourStatus     sentVal
+	ourStatusAt   instant // when the peer has acknowledged that
 }
 
 // abandoned says that either side has abandoned the path id.

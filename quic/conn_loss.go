@@ -103,7 +103,11 @@ func (c *Conn) pathControlFate(s *idState, r frameRecord, f fate) {
 	case recordPathAbandon:
 		s.abandon.handleFate(r.generation, f) // RMP21-4.2-2
 	case recordPathStatus:
+		told := s.ourStatus.isReceived()
 		s.ourStatus.handleFate(r.generation, f) // RMP21-4.3-5
+		if !told && s.ourStatus.isReceived() {
+			s.ourStatusAt = c.turnTime
+		}
 	case recordPathCIDsBlocked:
 		s.cidsBlocked.handleFate(r.generation, f)
 	}

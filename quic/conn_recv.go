@@ -489,6 +489,9 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 		}
 		c.datagramsReceived++
 		c.lastDatagram = now
+		if p.phase == pathDead {
+			c.usedWhileDead(now, p)
+		}
 		if c.handler != nil { // R9221-5-2
 			c.handler.HandleDatagram(f.Data)
 		}
@@ -508,7 +511,12 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 		if s := c.pathID(0); s != nil && s.path != nil {
 			return c.handleAck(now, s.path, appSpace, f, p)
 		}
-	case wire.FrameTypeStream, wire.FrameTypeResetStream, wire.FrameTypeStopSending,
+	case wire.FrameTypeStream:
+		if p.phase == pathDead {
+			c.usedWhileDead(now, p)
+		}
+		return c.streams.handleFrame(f)
+	case wire.FrameTypeResetStream, wire.FrameTypeStopSending,
 		wire.FrameTypeMaxData, wire.FrameTypeMaxStreamData, wire.FrameTypeMaxStreams,
 		wire.FrameTypeDataBlocked, wire.FrameTypeStreamDataBlocked, wire.FrameTypeStreamsBlocked:
 		return c.streams.handleFrame(f)

@@ -3,6 +3,7 @@
 package quic
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/sched"
@@ -15,7 +16,7 @@ func (c *Conn) refreshViews(now instant) {
 	c.views, c.viewPaths = c.views[:0], c.viewPaths[:0]
 	early := c.sendsEarly()
 	for _, p := range c.paths {
-		if !early && (!p.usable() || p.priority == sched.PriorityNever && c.otherPathLives(p)) {
+		if !early && (!p.usable() && !c.onlyAddress(p) || p.priority == sched.PriorityNever && c.otherPathLives(p)) {
 			continue
 		}
 		c.views = append(c.views, sched.Path{})
@@ -24,6 +25,14 @@ func (c *Conn) refreshViews(now instant) {
 		c.refreshView(now, i)
 	}
 	c.shapeQueue(now)
+}
+
+// onlyAddress says that p, whose peer was seen at another address that is not validated yet,
+// carries what the amplification limit allows, since nothing else does (RFC 9000 section 9.3).
+// To wait for the validation would be a silence of one more round trip.
+func (c *Conn) onlyAddress(p *pathState) bool {
+	return p.phase == pathActive && !p.validated && p.prevValid && len(p.ids.remote) > 0 &&
+		!slices.ContainsFunc(c.paths, (*pathState).usable)
 }
 
 // shapeQueue tells the queue of datagrams what the paths are like. The window of a flow of TCP

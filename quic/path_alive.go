@@ -2,7 +2,10 @@
 
 package quic
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Liveness of paths: suspicion, death, and probing of the dead. A path is judged
 // by its own acknowledgments, and only against another path that answers: if none
@@ -22,6 +25,8 @@ const (
 	deadProbeMax = 500 * time.Millisecond
 	// serverDeadProbes bounds the probes of a server, which then waits for the client.
 	serverDeadProbes = 3
+	// useAfterBackup is for how long a peer that knows it may go on to use a dead path.
+	useAfterBackup = time.Second
 	// ptoCapWithOthers bounds the PTO of a path while another one is active, an exception
 	// to R9002-6.2.1-5 that docs/conformance.md explains.
 	ptoCapWithOthers = 2 * time.Second
@@ -211,6 +216,22 @@ func (c *Conn) pathHeard(now instant, p *pathState) {
 		p.deadProbes = 0
 		p.nextProbe = now.add(deadProbeMin)
 	}
+}
+
+// usedWhileDead notes that the peer has sent content, not only probes, on p, from where no
+// answer reaches it. Where it goes on with that although it knows that it should not, p is
+// abandoned, if there is an id for another one in its place and a path that it can use.
+func (c *Conn) usedWhileDead(now instant, p *pathState) {
+	s := p.ids
+	told := s.ourBackup && s.ourStatus.isReceived() && now.sub(s.ourStatusAt) >= useAfterBackup
+	if !told || !c.pathIDsRemain() || !slices.ContainsFunc(c.paths, func(q *pathState) bool {
+		// If it has asked us to leave q alone, it may have nothing else.
+		return q != p && q.phase == pathActive && !q.doubted && !q.ids.peerBackup
+	}) {
+		return
+	}
+	c.wishAgain(now, p)
+	c.abandonPath(now, s, c.cp.PathUnstableOrPoor, "the peer uses it although it is dead")
 }
 
 // updatePTOCap applies ptoCapWithOthers.

@@ -157,6 +157,42 @@ func TestPathStatsTellUse(t *testing.T) {
 	})
 }
 
+// TestAddressOfOnlyPath: the only path of a client changes its address, and the server goes on
+// at the new one with what it may send before that is validated. Nothing can reach the client
+// sooner than a round trip after the change, but nothing has to come later.
+func TestAddressOfOnlyPath(t *testing.T) {
+	far := lan
+	far.Delay = 30 * ms
+	for _, up := range []bool{true, false} {
+		simulate(t, [2]quictest.LinkConfig{far, {}}, nil, func(n *testNet) {
+			client, server := n.connect(t)
+			client.LabelPath(0, "a")
+			n.AddLink("10.0.3.2", "192.0.2.1", far)
+			go func() {
+				time.Sleep(time.Second)
+				old := n.sockets[0]
+				s := n.Socket(netip.MustParseAddrPort("10.0.3.2:7001"), 1500)
+				n.client.AddSocket(s)
+				if err := client.ReplacePathSocket("a", s); err != nil {
+					t.Error(err)
+				}
+				n.client.RemoveSocket(old)
+				n.sockets[0] = s
+			}()
+			from, to, most := client, server, 10*ms // the interval of the probe, twice
+			if !up {
+				from, to, most = server, client, 2*far.Delay+10*ms
+			}
+			if gap := probe(from, to, 3*time.Second); gap > most {
+				t.Errorf("up %v: longest gap %v, want %v", up, gap, most)
+			}
+			if p := server.Stats().Paths[0]; p.State != "active" || p.Remote.Port() != 7001 {
+				t.Errorf("path %+v", p)
+			}
+		})
+	}
+}
+
 // TestReplaceSocket changes the address of either path while a transfer runs: of the
 // only one by migration, of one of two by a new path.
 func TestReplaceSocket(t *testing.T) {

@@ -115,6 +115,27 @@ func (c *Conn) freePathID() *idState {
 	return nil
 }
 
+// pathIDsRemain says that there is a path id for one more path, with connection ids of the
+// peer.
+func (c *Conn) pathIDsRemain() bool {
+	limit := min(c.localMaxPathID, c.peerMaxPathID)
+	return slices.ContainsFunc(c.ids, func(s *idState) bool {
+		return s.path == nil && !s.abandoned() && s.id <= limit && len(s.remote) > 0
+	})
+}
+
+// wishAgain has a client open p, which is about to be abandoned, under another id later.
+func (c *Conn) wishAgain(now instant, p *pathState) {
+	if !c.isClient {
+		return
+	}
+	c.wishes = append(c.wishes, pathWish{
+		sock: p.sock, remote: p.remote, label: p.label, priority: p.priority,
+		linkDown: p.linkDown, notBefore: now.add(retryPathAfter),
+	})
+	c.pathsWanted = true
+}
+
 // grantPathIDs raises our limit as ids are consumed, so that as many as at first
 // remain unused.
 func (c *Conn) grantPathIDs() {
@@ -201,6 +222,9 @@ func (c *Conn) handlePathAbandon(now instant, f *wire.Frame) error {
 		return nil
 	}
 	s.peerAbandoned = true
+	if s.path != nil && !s.abandon.isSet() && f.ErrorCode == c.cp.PathUnstableOrPoor {
+		c.wishAgain(now, s.path) // it may become a better one
+	}
 	if s.path != nil {
 		c.setPhase(now, s.path, evAbandonRecv, "abandoned by the peer, code "+abandonCodeName(f.ErrorCode))
 		c.resendElsewhere(s.path)

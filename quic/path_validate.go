@@ -116,22 +116,14 @@ func (c *Conn) validationFailed(now instant, p *pathState) {
 		c.setTuple(p, p.prev)
 		c.validate(now, p)
 	case p.phase == pathProbing && len(c.paths) > 1: // RMP21-3.1-9
-		if c.isClient {
-			// The wish stays: the path is tried again under a new id.
-			c.wishes = append(c.wishes, pathWish{
-				sock: p.sock, remote: p.remote, label: p.label, priority: p.priority,
-				linkDown: p.linkDown, notBefore: now.add(retryPathAfter),
-			})
-			c.pathsWanted = true
-		}
+		c.wishAgain(now, p)
 		c.abandonPath(now, p.ids, c.cp.PathUnstableOrPoor, "no answer to PATH_CHALLENGE")
 	case !p.validated: // R9000-9.3.2-2
 		c.enterDraining(now, &TransportError{Code: NoViablePath, Reason: "no address of the peer is valid"})
 	}
 }
 
-// retryPathAfter is how long a path whose validation failed rests before it is
-// tried again.
+// retryPathAfter is how long a path that failed rests before it is tried again.
 const retryPathAfter = time.Second
 
 // setTuple moves p to another pair of addresses; what is sealed for the old one is
