@@ -208,13 +208,13 @@ func TestReturnAfter(t *testing.T) {
 		}
 		samples = append(samples, s)
 	}
-	if got := returnAfter(samples, rateUntil(samples, 2), 3); got < 0.44 || got > 0.56 { // sample 35, whose window is all good
+	if got, back := returnAfter(samples, rateUntil(samples, 2), 3); !back || got < 0.44 || got > 0.56 { // sample 35, whose window is all good
 		t.Errorf("back after %v s", got)
 	}
 	for i := range samples[21:] {
 		samples[21+i].Goodput = 85
 	}
-	if got := returnAfter(samples, 100, 3); got < 2.8 {
+	if got, back := returnAfter(samples, 100, 3); back || got < 2.8 {
 		t.Errorf("back after %v s, although it is not", got)
 	}
 }

@@ -309,8 +309,10 @@ const (
 	loadWarmUp = 1500 * time.Millisecond
 	before     = 0.7 // s
 	aloneTime  = 300 * time.Millisecond
-	// afterRepair is how long is watched after the last step.
-	afterLoad, afterAlone = 1800 * time.Millisecond, 500 * time.Millisecond
+	// After the last step is watched for afterAlone at least, beside traffic for afterLoad and
+	// then until its rate is back, but not longer than maxAfter.
+	afterLoad, afterAlone = 1200 * time.Millisecond, 500 * time.Millisecond
+	maxAfter              = 6 * time.Second
 	// recovered is the part of the old rate that means that it is back, over a window of
 	// this many samples.
 	recovered     = 0.90
@@ -354,10 +356,17 @@ func fault(text string, tr traffic, limits func(*trial, lab.ClientStatus)) func(
 		if err == nil {
 			err = lab.Sleep(ctx, after)
 		}
+		samples := t.sampler.Timeline().Samples
+		for tr.flows > 0 && err == nil {
+			if took, back := returnAfter(samples, rateUntil(samples, times[0]), times[len(times)-1]); back || took > maxAfter.Seconds() {
+				break
+			}
+			err = lab.Sleep(ctx, 100*time.Millisecond)
+			samples = t.sampler.Timeline().Samples
+		}
 		if err != nil {
 			return err
 		}
-		samples := t.sampler.Timeline().Samples
 		for _, x := range samples {
 			if x.Time >= times[0] {
 				t.values[gapUp] = max(t.values[gapUp], x.Probe.UpGap)
@@ -371,7 +380,7 @@ func fault(text string, tr traffic, limits func(*trial, lab.ClientStatus)) func(
 				t.values[lost] = 1
 			}
 			t.values[rateBefore] = rateUntil(samples, times[0])
-			t.values[returnTime] = returnAfter(samples, t.values[rateBefore], times[len(times)-1])
+			t.values[returnTime], _ = returnAfter(samples, t.values[rateBefore], times[len(times)-1])
 		}
 		return nil
 	}
@@ -389,8 +398,8 @@ func rateUntil(samples []lab.Sample, until float64) (mbps float64) {
 }
 
 // returnAfter tells how long after the repair the goodput was what it was before the
-// fault, in seconds; if never, how long that was watched.
-func returnAfter(samples []lab.Sample, old, repair float64) float64 {
+// fault, in seconds; if it is not back, how long that was watched.
+func returnAfter(samples []lab.Sample, old, repair float64) (seconds float64, back bool) {
 	for i, s := range samples {
 		if i < recoverWindow || s.Time < repair {
 			continue
@@ -400,10 +409,10 @@ func returnAfter(samples []lab.Sample, old, repair float64) float64 {
 			now += x.Goodput / recoverWindow
 		}
 		if now >= recovered*old {
-			return s.Time - repair
+			return s.Time - repair, true
 		}
 	}
-	return samples[len(samples)-1].Time - repair
+	return samples[len(samples)-1].Time - repair, false
 }
 
 // rttOf is the smoothed round-trip time of the path over a link.
