@@ -381,9 +381,11 @@ func (l *lossState) expired(now instant, out fateFunc) (pto bool) {
 		case spaceID(id) == expiredSpace:
 			// Two, against the loss of one; but the server needs only one to go on.
 			s.ptoProbes = min(s.outstanding, 1) + 1
-		case s.outstanding > 0 && (spaceID(id) != appSpace || l.confirmed || l.isClient && l.spaces[initialSpace] == nil):
-			// May share the datagram. A server that has confirmed the handshake hears only
-			// 1-RTT packets, and has to if the client's address has changed.
+		case s.outstanding > 0 && (spaceID(id) != appSpace || l.confirmed):
+			s.ptoProbes = max(s.ptoProbes, 1) // it may share the datagram
+		case spaceID(id) == appSpace && s.next > 0 && !l.confirmed && l.isClient && l.spaces[initialSpace] == nil:
+			// A server that has confirmed the handshake hears only 1-RTT packets, and has to
+			// if the client's address has changed.
 			s.ptoProbes = max(s.ptoProbes, 1)
 		}
 	}

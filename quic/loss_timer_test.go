@@ -197,6 +197,13 @@ func TestPTOInHandshake(t *testing.T) {
 		if h, a := lt.space[handshakeSpace].ptoProbes, lt.space[appSpace].ptoProbes; h != 2 || a != 1 {
 			t.Errorf("%d Handshake and %d 1-RTT probes are due, want 2 and 1", h, a)
 		}
+		// The server may have acknowledged what came from the former address.
+		lt.space[appSpace].ptoProbes = 0
+		lt.ack(3*pto+ms, r(0, 0))
+		lt.wantExpired("Handshake, nothing else in flight", lt.timer().sub(testStart), true)
+		if a := lt.space[appSpace].ptoProbes; a != 1 {
+			t.Errorf("%d 1-RTT probes are due with nothing in flight, want 1", a)
+		}
 	})
 	t.Run("server has nothing to fear", func(t *testing.T) {
 		lt := newLossTest(t, withHandshake(false))
