@@ -269,6 +269,18 @@ func TestKeepAlive(t *testing.T) {
 	}, func(c *Config) { c.KeepAlive = 15 * time.Second })
 }
 
+// TestKeepAliveLeavesPTO: PINGs more often than the PTO do not keep that from expiring.
+func TestKeepAliveLeavesPTO(t *testing.T) {
+	established(t, clientSide, func(t *testing.T, tc *testConn) {
+		s := tc.open(true)
+		s.Write([]byte("lost"))
+		want, _ := tc.wantType("stream data", tStream)
+		tc.ignore(tPing)
+		tc.advance(5 * time.Second)
+		tc.wantFrame("after PTOs", want)
+	}, func(c *Config) { c.KeepAlive = 20 * time.Millisecond })
+}
+
 // TestSetKeepAlive: the interval can be set, and taken back, later.
 func TestSetKeepAlive(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {

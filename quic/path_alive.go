@@ -145,6 +145,9 @@ func (c *Conn) keepAliveTime(p *pathState) instant {
 	if every == 0 {
 		return 0
 	}
+	if _, _, ok := p.loss.oldestUnackedAckEliciting(); ok && c.suspicionDeadline(p) == 0 {
+		return 0 // its PTO asks, which a PING would put off, for ever if that is longer
+	}
 	return max(p.lastSent, p.since).add(every)
 }
 
