@@ -64,7 +64,8 @@ func (c *Conn) LinkUp(label string) {
 }
 
 // RemovePath abandons the paths of this label, if there are any, and opens none any
-// more. The last path cannot be removed, nor the last one that works.
+// more. The last path cannot be removed, be it open or about to open, nor the last one
+// that works.
 func (c *Conn) RemovePath(label string) (err error) {
 	if !c.do(func(now instant) { err = c.removePath(now, label) }) {
 		return errClosed
@@ -83,7 +84,9 @@ func (c *Conn) removePath(now instant, label string) error {
 			others, othersWork = true, othersWork || p.usable()
 		}
 	}
-	if found && (!c.multipath || !others || works && !othersWork) {
+	waits := slices.ContainsFunc(c.wishes, func(w pathWish) bool { return w.label == label })
+	othersWait := slices.ContainsFunc(c.wishes, func(w pathWish) bool { return w.label != label })
+	if found && (!c.multipath || !others || works && !othersWork) || !found && !others && waits && !othersWait {
 		return errLastPath
 	}
 	c.dropWishes(label)

@@ -389,6 +389,26 @@ func TestRemoveWorkingPath(t *testing.T) {
 	})
 }
 
+// TestRemoveWaitingPath: nor is the last path given up that waits to be opened.
+func TestRemoveWaitingPath(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, _ := n.connect(t)
+		<-client.HandshakeConfirmed()
+		client.do(func(now instant) {
+			for _, label := range []string{"b", "c"} {
+				client.wishes = append(client.wishes, pathWish{sock: client.paths[0].sock, label: label, notBefore: now.add(time.Second)})
+			}
+			client.abandonPath(now, client.ids[0], client.cp.ApplicationAbandonPath, "")
+			if err := client.removePath(now, "b"); err != nil {
+				t.Errorf("removing one of two that wait: %v", err)
+			}
+			if err := client.removePath(now, "c"); err != errLastPath {
+				t.Errorf("removing the only one that waits: %v", err)
+			}
+		})
+	})
+}
+
 // secondPath places everything on the second of two paths.
 type secondPath struct{ sched.Scheduler }
 

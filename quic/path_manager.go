@@ -63,6 +63,7 @@ func (c *Conn) openPaths(now instant) {
 		switch {
 		case !c.e.has(w.sock):
 			c.wishes = slices.Delete(c.wishes, i, i+1)
+			c.checkLastPath(now)
 			continue
 		case w.linkDown:
 			i++
