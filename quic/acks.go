@@ -12,8 +12,16 @@ import (
 const (
 	// maxAckDelay is the max_ack_delay that we announce.
 	maxAckDelay = 5 * time.Millisecond
-	// ackAfter is how many ack-eliciting packets make an acknowledgment due. R9000-13.2.2-1
+	// ackAfter is how many ack-eliciting packets make an acknowledgment due at the start of a
+	// path, when its sender needs each to grow. R9000-13.2.2-1
 	ackAfter = 2
+	// Later on, when that is over after ackStart packets, acknowledgments are collected for
+	// 1/ackSpread of a round trip, but not for more than ackSeldom packets: each costs two
+	// system calls and a wake-up, a tenth of what a full tunnel costs both ends. RFC 9000
+	// section 13.2.2 leaves that to those who know the sender's congestion control.
+	ackStart  = 128
+	ackSpread = 16
+	ackSeldom = 32
 	// maxAckRanges bounds what is remembered. Older ranges are dropped, and packets
 	// below those left then count as duplicates.
 	maxAckRanges = 64
@@ -38,7 +46,9 @@ type ackState struct {
 
 	unacked int     // ack-eliciting packets since the last acknowledgment
 	urgent  bool    // one of them shall be acknowledged at once
-	timer   instant // when the first of them must be acknowledged
+	first   instant // when the first of them came
+	count   int     // ack-eliciting packets, up to ackStart
+	srtt    time.Duration
 
 	ecn wire.ECNCounts
 }
@@ -100,9 +110,12 @@ func (a *ackState) received(now instant, pn packetNumber, ackEliciting bool, ecn
 		return false
 	}
 	if a.unacked == 0 {
-		a.timer = now.add(maxAckDelay) // R9000-13.2.1-2
+		a.first = now
 	}
 	a.unacked++
+	if a.count < ackStart {
+		a.count++
+	}
 	// R9000-13.2.1-5: it came after a later ack-eliciting packet, or packets are
 	// missing since the last one.
 	reordered := pn < a.largestEl || run > a.largestEl+1
@@ -145,20 +158,26 @@ func (a *ackState) insert(n uint64) packetNumber {
 // due reports whether an acknowledgment must be sent now. Packets that are not
 // ack-eliciting never make one due. R9000-13.2.1-3 R9000-13.2.1-4
 func (a *ackState) due(now instant) bool {
-	return a.unacked > 0 && (a.unacked >= ackAfter || a.urgent || now >= a.timer)
+	return a.unacked > 0 && (a.urgent || now >= a.deadline())
 }
 
 // pending reports whether an acknowledgment would tell of an ack-eliciting packet:
 // one may ride along with other frames before it is due.
 func (a *ackState) pending() bool { return a.unacked > 0 }
 
-// deadline is when an acknowledgment becomes due, unset for never. What is due
-// already is reported by due alone.
+// deadline is when an acknowledgment becomes due, unset for never. What is due at once is
+// reported by due alone.
 func (a *ackState) deadline() instant {
-	if a.unacked == 0 {
+	switch {
+	case a.unacked == 0:
 		return 0
+	case a.unacked < ackAfter: // R9000-13.2.1-2
+		return a.first.add(maxAckDelay)
+	case a.count < ackStart || a.unacked >= ackSeldom:
+		return a.first
+	default:
+		return a.first.add(min(a.srtt/ackSpread, maxAckDelay))
 	}
-	return a.timer
 }
 
 // frameRanges returns the ranges for an ACK frame, ascending: the newest
@@ -187,7 +206,7 @@ func (a *ackState) delay(now instant) time.Duration {
 }
 
 // sent notes that an acknowledgment with frameRanges has been sent.
-func (a *ackState) sent() { a.unacked, a.urgent, a.timer = 0, false, 0 }
+func (a *ackState) sent() { a.unacked, a.urgent = 0, false }
 
 // ackAcked notes that the peer has got an ACK frame of ours whose largest packet
 // number was pn: ranges up to it need not be repeated. Older ranges that had no room

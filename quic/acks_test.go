@@ -38,7 +38,7 @@ func TestAckDue(t *testing.T) {
 		// R9000-13.2.1-2
 		{"one", false, []packet{el(0)}, false, 5 * ms},
 		// R9000-13.2.2-1
-		{"two", false, []packet{el(0), el(1)}, true, 5 * ms},
+		{"two", false, []packet{el(0), el(1)}, true, 0},
 		// R9000-13.2.1-4
 		{"not ack-eliciting", false, []packet{only(0), only(1), only(5)}, false, -1},
 		// R9000-13.2.1-5
@@ -82,6 +82,47 @@ func TestAckDue(t *testing.T) {
 				t.Error("another one is due after it was sent")
 			}
 		})
+	}
+}
+
+// TestAcksAreCollected: once a path has begun, acknowledgments wait for a sixteenth of a round
+// trip or 32 packets, but a packet that comes alone for no less than before.
+func TestAcksAreCollected(t *testing.T) {
+	const first = ackStart // number of the first packet that counts
+	for _, tt := range []struct {
+		name     string
+		srtt     time.Duration
+		packets  int
+		deadline time.Duration
+	}{
+		{"one", 16 * ms, 1, 5 * ms},
+		{"two", 16 * ms, 2, ms},
+		{"31", 16 * ms, 31, ms},
+		{"32", 16 * ms, 32, 0},
+		{"a long round trip", 600 * ms, 3, 5 * ms},
+		{"the round trip is not known", 0, 2, 0},
+	} {
+		a := newAckState(false)
+		for pn := range packetNumber(first) {
+			a.received(at(0), pn, true, udpio.NotECT)
+			if a.unacked >= ackAfter {
+				if !a.due(at(0)) {
+					t.Fatalf("not due with packet %d", pn)
+				}
+				a.sent()
+			}
+		}
+		a.srtt = tt.srtt
+		for i := range packetNumber(tt.packets) {
+			a.received(at(0), first+i, true, udpio.NotECT)
+		}
+		if got := a.deadline(); got != at(tt.deadline) || a.due(got-1) || !a.due(got) {
+			t.Errorf("%s: due at %v, want %v", tt.name, got, at(tt.deadline))
+		}
+		a.received(at(0), first+100, true, udpio.NotECT)
+		if !a.due(at(0)) { // R9000-13.2.1-5
+			t.Errorf("%s: a gap is not told at once", tt.name)
+		}
 	}
 }
 

@@ -194,6 +194,7 @@ func (l *lossState) sampleRTT(now instant, sp spaceID, sent instant, ackDelay ti
 		ackDelay = min(ackDelay, l.maxAckDelay)
 	}
 	l.rtt.update(now, now.sub(sent), ackDelay)
+	l.spaces[sp].acks.srtt = l.rtt.smoothed
 	if l.foreignRTT == onPath {
 		l.rtt.restartMin()
 		l.foreignRTT = !onPath
