@@ -86,7 +86,10 @@ func (p *sendPart) updateBlocked() {
 
 // done reports whether the peer has acknowledged the end: Data Recvd or Reset Recvd.
 func (p *sendPart) done() bool {
-	return p.reset.isReceived() || p.fin.isReceived() && p.buf.allAcked()
+	if p.reset.isSet() { // the buffer is empty now, which says nothing of what the peer has
+		return p.reset.isReceived()
+	}
+	return p.fin.isReceived() && p.buf.allAcked()
 }
 
 // appendData appends one STREAM frame: lost data first, then new data, of which the

@@ -145,6 +145,36 @@ func TestSendResetInDataSent(t *testing.T) {
 	}
 }
 
+// The end was acknowledged, but not what is before it: without RESET_STREAM the peer
+// would wait for that for ever.
+func TestSendResetAfterFinIsAcked(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		ts := clientTest(t)
+		s := ts.open(true)
+		s.Write([]byte("abc"))
+		data := ts.packet(testPacketSize).recs
+		s.CloseWrite()
+		ts.st.handleFate(ts.packet(testPacketSize).recs[0], fateAcked)
+		if stop { // R9000-3.5-4
+			ts.receive(wire.Frame{Type: wire.FrameTypeStopSending, StreamID: s.ID(), ErrorCode: 7})
+		} else {
+			s.Reset(7)
+		}
+		reset := ts.packet(testPacketSize)
+		if f := ofType(reset.frames, wire.FrameTypeResetStream); len(f) != 1 || f[0].ErrorCode != 7 || f[0].Value != 3 {
+			t.Fatalf("stopped %v: sent %+v, want RESET_STREAM", stop, reset.frames)
+		}
+		ts.st.handleFate(data[0], fateAcked) // late: does not tell that the peer knows the reset
+		if s.send.done() {
+			t.Errorf("stopped %v: done before the reset is acknowledged", stop)
+		}
+		ts.st.handleFate(reset.recs[0], fateAcked)
+		if !s.gone {
+			t.Errorf("stopped %v: not done after the reset is acknowledged", stop)
+		}
+	}
+}
+
 func TestSendResetAfterAllAcked(t *testing.T) {
 	ts := clientTest(t)
 	s := ts.open(false)
