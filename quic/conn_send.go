@@ -3,6 +3,7 @@
 package quic
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/udpio"
@@ -332,7 +333,8 @@ func (c *Conn) sendPrevCheck(now instant, p *pathState) {
 	c.endPacket(now, p, p.prev, 0)
 }
 
-// sendPing sends a small packet with PING, outside the window.
+// sendPing sends a small packet with PING, outside the window. On a dead path it takes
+// along what the peer must know if no path is there for that: what we send may arrive.
 func (c *Conn) sendPing(now instant, p *pathState) bool {
 	size := min(minInitialSize, p.ampAllowance())
 	if size < minPathPacket || !c.beginPacket(p, size) {
@@ -340,7 +342,14 @@ func (c *Conn) sendPing(now instant, p *pathState) bool {
 	}
 	c.w.appendPing()
 	c.appendAcks(now, p)
+	last := p.phase == pathDead && c.confirmed && !slices.ContainsFunc(c.paths, (*pathState).usable)
+	if last {
+		c.appendControl(p)
+	}
 	c.endPacket(now, p, p.tuple, 0)
+	if last {
+		c.resendElsewhere(p) // with the next probe, or on the first path that works
+	}
 	return true
 }
 

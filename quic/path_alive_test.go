@@ -125,3 +125,30 @@ func TestPoorPathIsOpenedAgain(t *testing.T) {
 		}, multipathUpTo(4))
 	}
 }
+
+// TestDeadPathTellsAbandonment: what an end sends on the last path it has, which is dead, may
+// arrive, and the peer must know that the other one is abandoned.
+func TestDeadPathTellsAbandonment(t *testing.T) {
+	established(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.openPath(1)
+		tc.silence()
+		tc.conn.AbandonPath(0)
+		tc.ignore(tPing, tPathAck)
+		for range 3 { // until it is acknowledged
+			tc.advance(2 * deadProbeMax)
+			if _, p := tc.wantType("with a probe", tPathAbandon); p.path != 1 {
+				t.Errorf("sent in %v", p)
+			}
+			tc.skip()
+		}
+		tc.ack()
+		tc.writeOn(1, frPing())
+		tc.skip()
+		tc.advance(2 * deadProbeMax)
+		for f, p, ok := tc.nextFrame(); ok; f, p, ok = tc.nextFrame() {
+			if f.typ == tPathAbandon {
+				t.Errorf("again in %v", p)
+			}
+		}
+	}, multipathUpTo(1))
+}

@@ -442,3 +442,30 @@ func TestSetScheduler(t *testing.T) {
 		}
 	})
 }
+
+// TestLinkDownWhileProbing: a path whose link is said to be down while it is validated is
+// not used when that succeeds, and the last one that works is not given up for it.
+func TestLinkDownWhileProbing(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		client, _ := n.connect(t)
+		<-client.HandshakeConfirmed()
+		client.LabelPath(0, "a")
+		time.Sleep(time.Second)
+		if err := client.OpenPath(n.sockets[1], serverAddr, "b"); err != nil {
+			t.Fatal(err)
+		}
+		client.LinkDown("b")
+		time.Sleep(time.Second)
+		if p := pathOf(t, client, "b"); p.State != "dead" {
+			t.Errorf("path %+v", p)
+		}
+		if err := client.RemovePath("a"); err != errLastPath {
+			t.Errorf("removing the only path that works: %v", err)
+		}
+		client.LinkUp("b")
+		time.Sleep(200 * time.Millisecond)
+		if p := pathOf(t, client, "b"); p.State != "active" {
+			t.Errorf("path %+v", p)
+		}
+	})
+}

@@ -3,6 +3,7 @@
 package quic
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/wire"
@@ -92,6 +93,10 @@ func (c *Conn) validate(now instant, p *pathState) {
 	c.setPhase(now, p, evValidated, "")
 	p.mtu.start(c.peerMaxUDPPayload())
 	c.updateMaxDatagram()
+	if p.linkDown { // said while it was on trial
+		c.pathDied(now, p, evLinkDown, "link down")
+		p.nextProbe = 0
+	}
 }
 
 // validationTimers repeats or gives up the validation of p.
@@ -115,12 +120,24 @@ func (c *Conn) validationFailed(now instant, p *pathState) {
 	case p.prevValid: // R9000-9.3.2-1
 		c.setTuple(p, p.prev)
 		c.validate(now, p)
+	case p.phase == pathProbing && !c.isClient && !c.heardElsewhere(p):
+		// The client may have left the others for this one, and abandons it itself if it
+		// does not work. The amplification limit and the idle time-out go on to apply.
+		c.startValidation(now, p)
 	case p.phase == pathProbing && len(c.paths) > 1: // RMP21-3.1-9
 		c.wishAgain(now, p)
 		c.abandonPath(now, p.ids, c.cp.PathUnstableOrPoor, "no answer to PATH_CHALLENGE")
 	case !p.validated: // R9000-9.3.2-2
 		c.enterDraining(now, &TransportError{Code: NoViablePath, Reason: "no address of the peer is valid"})
 	}
+}
+
+// heardElsewhere says that the peer was heard later on another path than on p, and that
+// this other path answers.
+func (c *Conn) heardElsewhere(p *pathState) bool {
+	return slices.ContainsFunc(c.paths, func(q *pathState) bool {
+		return q != p && q.phase == pathActive && !q.doubted && q.lastRecv > p.lastRecv
+	})
 }
 
 // retryPathAfter is how long a path that failed rests before it is tried again.

@@ -307,3 +307,52 @@ func TestIdleOnSeveralPaths(t *testing.T) {
 		}
 	}, multipathUpTo(2), func(c *Config) { c.MaxIdleTimeout = 10 * time.Second })
 }
+
+// TestServerKeepsValidating: a server that hears the peer on a new path later than on any
+// other one asks again there, since the peer may have left the others for it; a peer that
+// was heard elsewhere since then has not.
+func TestServerKeepsValidating(t *testing.T) {
+	for name, elsewhere := range map[string]bool{"heard on the new path last": false, "heard on the old path last": true} {
+		t.Run(name, func(t *testing.T) {
+			established(t, serverSide, func(t *testing.T, tc *testConn) {
+				tc.ignore(tMaxPathID, tPathNewConnectionID)
+				tc.preparePath(1)
+				tc.settle()
+				tc.startPath(1)
+				for range 70 {
+					tc.advance(100 * ms)
+					tc.skip()
+					tc.writeOn(1, frPing(), frPadding(1100))
+					if elsewhere {
+						tc.advance(ms)
+						tc.write(frPing())
+					}
+				}
+				if left := tc.pathState(1) == nil || tc.pathState(1).phase >= pathAbandoning; left != elsewhere {
+					t.Fatalf("abandoned %v, want %v", left, elsewhere)
+				} else if left {
+					return
+				}
+				tc.write(frInts(tPathAbandon, 0, 0)) // which was lost until now
+				tc.advance(4 * initialPTO)
+				tc.skip()
+				tc.writeOn(1, frPing(), frPadding(1100))
+				tc.ignore(tPing, tPathAck, tPathAbandon)
+				for range 50 {
+					tc.advance(100 * ms)
+					for f, p, ok := tc.nextFrame(); ok; f, p, ok = tc.nextFrame() {
+						if f.typ == tPathChallenge && p.path == 1 {
+							tc.writeOn(1, frPathResponse(f.blobs[0]))
+							if tc.pathState(1).phase != pathActive {
+								t.Error("not active after PATH_RESPONSE")
+							}
+							return
+						}
+					}
+					tc.writeOn(1, frPing(), frPadding(1100))
+				}
+				t.Error("not challenged again")
+			}, multipathUpTo(2))
+		})
+	}
+}
