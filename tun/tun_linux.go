@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -24,6 +25,8 @@ type Device struct {
 	raw  syscall.RawConn
 	link netlink.Link // name and index, fixed at creation
 	off  *offload     // nil: each read and write is one packet
+
+	closed atomic.Bool
 
 	rd readState
 	wr writeState
@@ -261,7 +264,7 @@ func (d *Device) Read(bufs [][]byte, sizes []int, offset int) (n int, err error)
 	s := &d.rd
 	s.bufs, s.sizes, s.offset, s.n, s.err = bufs, sizes, offset, 0, nil
 	if err := d.raw.Read(s.step); err != nil {
-		return 0, os.ErrClosed // the only reason: no deadline is ever set
+		return 0, d.notReady(err)
 	}
 	return s.n, s.err
 }
@@ -299,7 +302,7 @@ func (d *Device) Write(bufs [][]byte, offset int) (n int, err error) {
 		d.off.coalescer.plan(bufs, offset)
 	}
 	if err := d.raw.Write(s.step); err != nil {
-		return s.n, os.ErrClosed
+		return s.n, d.notReady(err)
 	}
 	return s.n, s.err
 }
@@ -324,4 +327,15 @@ func (d *Device) writePlain(fd uintptr) bool {
 }
 
 // Close removes the interface and ends a Read in progress.
-func (d *Device) Close() error { return d.file.Close() }
+func (d *Device) Close() error {
+	d.closed.Store(true)
+	return d.file.Close()
+}
+
+// notReady is why the poller does not wait for the device: it is closed, or the interface gone.
+func (d *Device) notReady(err error) error {
+	if d.closed.Load() {
+		return os.ErrClosed // no deadline is ever set
+	}
+	return fmt.Errorf("tun: %s: %w", d.Name(), err)
+}
