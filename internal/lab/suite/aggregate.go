@@ -24,7 +24,7 @@ var bothWays = []lab.Way{lab.Up, lab.Down}
 // aggregateSuite is about what several links are worth together.
 func aggregateSuite() suite {
 	const warmUp, d = 3 * time.Second, 5 * time.Second
-	s := suite{name: "aggregate", about: "TCP over several links at once", took: 100 * time.Second, maxLate: maxLate}
+	s := suite{name: "aggregate", about: "TCP over several links at once", took: 190 * time.Second, maxLate: maxLate}
 	pair := scene{links: bigPair}
 	add := func(sc *scene, id string, paths pathSet, tr traffic, rows ...row) {
 		run := throughput(tr, warmUp, d)

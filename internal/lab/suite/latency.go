@@ -16,7 +16,7 @@ import (
 // latencySuite is about how long packets wait beside bulk traffic.
 func latencySuite() suite {
 	const warmUp, d = 3 * time.Second, 4 * time.Second
-	s := suite{name: "latency", about: "ping beside TCP flows", took: 45 * time.Second, maxLate: maxLate}
+	s := suite{name: "latency", about: "ping beside TCP flows", took: 65 * time.Second, maxLate: maxLate}
 	sc := scene{links: bigPair}
 	sc.cases = append(sc.cases, testCase{"idle", allPaths, latency(traffic{}, 200*time.Millisecond, 2*time.Second)})
 	s.rows = append(s.rows, row{what: "ping without other traffic: mean", figure: ref{"idle", pingMean}, unit: "ms"},
