@@ -461,9 +461,10 @@ func (c *Conn) writeDatagrams(now instant, p *pathState) int {
 }
 
 // ackPath is the path on which the acknowledgments of p travel: p itself, so that
-// each side can tell whether both directions work, unless it is in doubt.
+// each side can tell whether both directions work, unless it is in doubt; also if the peer
+// wants no data there, for the paths that it prefers may have failed without our noticing.
 func (c *Conn) ackPath(p *pathState) *pathState {
-	if (p.phase == pathActive || p.phase == pathProbing) && len(p.ids.remote) > 0 && !p.ids.peerBackup {
+	if (p.phase == pathActive || p.phase == pathProbing) && len(p.ids.remote) > 0 {
 		return p
 	}
 	var best *pathState
