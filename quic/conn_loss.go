@@ -28,6 +28,11 @@ func (c *Conn) handleAck(now instant, p *pathState, sp spaceID, f *wire.Frame, v
 	}
 	if p.space.largestAcked > largestBefore {
 		c.appKeys.appAcked(now, p, p.space.largestAcked)
+		if c.isClient && p.space.largestAcked >= c.zeroRTT.end { // R9001-4.1.2-2
+			// The server could read a 1-RTT packet. HANDSHAKE_DONE may be on the way to an
+			// address that is not ours any more.
+			c.confirm(now)
+		}
 	}
 	if eliciting {
 		c.pathAcked(now, p, p.loss.lastAckedSent, via == p)

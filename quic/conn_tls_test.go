@@ -69,17 +69,33 @@ func TestClientHandshake(t *testing.T) {
 		}
 		tc.sendDatagrams(1)
 		tc.wantType("1-RTT data needs no confirmation", tDatagram)
-		tc.write(tc.ackFrame(0))
-		if tc.core().confirmed { // R9001-4.1.2-2: we take HANDSHAKE_DONE only
-			t.Error("confirmed by an ACK")
+		tc.write(frPing())
+		if tc.core().confirmed || tc.core().handshake == nil {
+			t.Error("confirmed by a PING")
 		}
 		tc.write(frHandshakeDone())
-		if !tc.core().confirmed || tc.core().handshake != nil { // R9001-4.9.2-1
+		if !tc.core().confirmed || tc.core().handshake != nil { // R9001-4.1.2-2 R9001-4.9.2-1
 			t.Error("HANDSHAKE_DONE does not confirm the handshake")
 		}
 		tc.settle()
 		tc.write(frHandshakeDone())
 		tc.wantAlive("HANDSHAKE_DONE again")
+	})
+}
+
+// TestConfirmedByAck: HANDSHAKE_DONE may be on its way to a former address.
+func TestConfirmedByAck(t *testing.T) { // R9001-4.1.2-2
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.completeHandshake()
+		tc.sendDatagrams(1)
+		_, p := tc.wantType("1-RTT data", tDatagram)
+		tc.write(frAck(p.num))
+		if !tc.core().confirmed || tc.core().handshake != nil { // R9001-4.9.2-1
+			t.Error("the acknowledgment of a 1-RTT packet does not confirm the handshake")
+		}
+		tc.settle()
+		tc.write(frHandshakeDone())
+		tc.wantAlive("HANDSHAKE_DONE afterwards")
 	})
 }
 

@@ -142,18 +142,22 @@ func TestKeyUpdateByUs(t *testing.T) {
 	})
 }
 
-// TestNoKeyUpdateBeforeConfirmation, however many packets were sent.
+// TestNoKeyUpdateBeforeConfirmation, however many packets were sent, and 0-RTT packets
+// acknowledged.
 //
 // R9001-6.1-1
 func TestNoKeyUpdateBeforeConfirmation(t *testing.T) {
+	store := sessionFor(t)
 	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.wantPacket("ClientHello", packetInitial)
+		early := tc.wantPacket("data", packetZeroRTT)
 		tc.completeHandshake()
+		tc.wantDial()
 		tc.core().keyUpdateAfter = 1
+		tc.write(frAck(early.num))
 		tc.sendDatagrams(3)
-		tc.ack()
 		tc.advance(time.Second)
 		tc.sendDatagrams(3)
-		tc.ack()
 		if n := tc.conn.Stats().KeyUpdates; n != 0 {
 			t.Errorf("%d updates", n)
 		}
@@ -163,7 +167,7 @@ func TestNoKeyUpdateBeforeConfirmation(t *testing.T) {
 			t.Errorf("%d updates after confirmation", n)
 		}
 		tc.fill()
-	})
+	}, ticketKeys, func(c *Config) { c.Sessions = store }, dialEarly(sendHello))
 }
 
 // TestKeyUpdateOnSeveralPaths: keys belong to the connection.

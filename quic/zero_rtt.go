@@ -24,7 +24,7 @@ type zeroRTT struct {
 	write      *keys            // client: while 0-RTT packets may be sent
 	offered    bool             // client: write was there
 	rejected   bool             // client
-	end        packetNumber     // client, if rejected: the first number after those of 0-RTT packets
+	end        packetNumber     // client, once rejected or ended: the first number after those of 0-RTT packets
 
 	read      *keys   // server: while 0-RTT packets are accepted
 	accepted  bool    // server
@@ -133,6 +133,7 @@ func (c *Conn) endEarly() error {
 		c.qlog.keysDiscarded("0rtt", false)
 	}
 	if !z.rejected {
+		z.end = c.paths[0].space.next
 		if !c.peerParams.covers(z.remembered) { // R9221-3-7
 			return &TransportError{Code: ProtocolViolation, Reason: "0-RTT accepted with lower limits than before"}
 		}

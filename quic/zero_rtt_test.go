@@ -222,6 +222,28 @@ func TestEarlyHigherLimits(t *testing.T) {
 	}))
 }
 
+// TestEarlyAckConfirmsNothing: the server may read 0-RTT packets before it has heard
+// Finished.
+func TestEarlyAckConfirmsNothing(t *testing.T) { // R9001-4.1.2-2
+	store := sessionFor(t)
+	scripted(t, clientSide, func(t *testing.T, tc *testConn) {
+		tc.wantPacket("ClientHello", packetInitial)
+		early := tc.wantPacket("data", packetZeroRTT)
+		tc.completeHandshake()
+		tc.wantDial()
+		tc.write(frAck(early.num))
+		if tc.core().confirmed {
+			t.Error("confirmed by the acknowledgment of a 0-RTT packet")
+		}
+		tc.open(false).Write([]byte("late"))
+		_, late := tc.wantType("1-RTT data", tStream)
+		tc.write(frAck(early.num, late.num))
+		if !tc.core().confirmed {
+			t.Error("not confirmed by the acknowledgment of a 1-RTT packet")
+		}
+	}, ticketKeys, func(c *Config) { c.Sessions = store }, dialEarly(sendHello))
+}
+
 // TestEarlyAfterRetry: 0-RTT data goes out again, with later packet numbers.
 func TestEarlyAfterRetry(t *testing.T) {
 	store := sessionFor(t)
