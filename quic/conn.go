@@ -299,7 +299,7 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) { return c.str
 func (c *Conn) SendDatagrams(bufs []*PacketBuf) {
 	switch taken := c.mb.putDatagrams(bufs); {
 	case taken == 0:
-	case taken <= inline.MaxPackets:
+	case taken <= inline.MaxPackets():
 		c.sendHere()
 	default:
 		c.notify()

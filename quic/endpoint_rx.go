@@ -56,7 +56,7 @@ func (es *endpointSocket) readLoop() {
 			touched = es.e.deliver(es, &ms[i], now, touched)
 			size += ms[i].N
 		}
-		if len(touched) == 1 && n <= inline.MaxPackets && size <= inline.MaxPackets*defaultInterfaceMTU {
+		if len(touched) == 1 && n <= inline.MaxPackets() && size <= inline.MaxPackets()*defaultInterfaceMTU {
 			touched[0].receiveHere()
 		} else {
 			for _, c := range touched {

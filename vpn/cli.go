@@ -13,6 +13,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/mqvpn/mqvpn/internal/processors"
 )
 
 // invocation is a command line that was understood.
@@ -95,6 +97,7 @@ func runCommand(ctx context.Context, mode Mode, args []string, stdout, stderr io
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
+	go processors.Adapt(ctx)
 	run := RunClient
 	if mode == ModeServer {
 		run = RunServer

@@ -114,7 +114,7 @@ func (w *tunWriter) empty() *packetBatch {
 // it queues copies: the packets are the caller's again when it returns.
 func (w *tunWriter) put(packets [][]byte, of *tunShare) {
 	w.mu.Lock()
-	if w.writing || len(w.queue) > 0 || len(packets) > inline.MaxPackets {
+	if w.writing || len(w.queue) > 0 || len(packets) > inline.MaxPackets() {
 		w.mu.Unlock()
 		w.copy(packets, of)
 		return
