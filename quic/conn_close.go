@@ -122,7 +122,8 @@ func (c *Conn) buildClosing(now instant) {
 	}
 	for _, p := range c.paths {
 		c.closing.due = c.closing.due || p.sockBlocked
-		if p.phase >= pathAbandoning || p.ampAllowance() < minInitialSize || !c.beginPacket(p, minInitialSize) {
+		size := p.pathPacketSize() // R9000-10.2.1-3
+		if p.phase >= pathAbandoning || size < minPathPacket || !c.beginPacket(p, size) {
 			continue
 		}
 		c.appendClose(&c.w, appSpace)

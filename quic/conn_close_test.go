@@ -4,6 +4,7 @@ package quic
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -179,6 +180,24 @@ func TestCloseDuringHandshake(t *testing.T) {
 				t.Errorf("sent %d bytes in answer to %d", sent, received)
 			}
 		})
+	})
+}
+
+// TestCloseAtNewAddress: CONNECTION_CLOSE fits into what may be sent to an address that is
+// not validated.
+func TestCloseAtNewAddress(t *testing.T) { // R9000-10.2.1-3
+	established(t, serverSide, func(t *testing.T, tc *testConn) {
+		tc.addr = netip.MustParseAddrPort("198.51.100.9:9999")
+		tc.write(frPing())
+		tc.write(frPing(), frPadding(50)) // after the challenge
+		tc.advance(testRTT)
+		tc.skip()
+		p := tc.core().paths[0]
+		if n := p.ampAllowance(); p.validated || n < minPathPacket || n >= minInitialSize {
+			t.Fatalf("validated %v, %d bytes may be sent", p.validated, n)
+		}
+		tc.conn.CloseWithError(7, "new address")
+		tc.wantFrame("CONNECTION_CLOSE", frApplicationClose(7, "new address"))
 	})
 }
 
