@@ -19,6 +19,10 @@ import (
 // too (RFC 3708). Each segment and each acknowledgment is a datagram.
 // So the loop that a scheduler's choices close is real: reordering costs a flow
 // its window, and a flow fits itself to the path that it is on.
+//
+// QUIC inside the tunnel is the same in datagrams of UDP, except that reordering costs it
+// more: what is three packets late is lost, however soon it comes (RFC 9002 section 6.1),
+// and no loss is taken back.
 
 const (
 	innerSegment = 1250 // bytes of a segment, headers included
@@ -49,16 +53,19 @@ type innerSeg struct {
 	acked bool
 	lost  bool // to be sent again
 	again bool // was sent again
+	pn    uint64
 }
 
 type innerSent struct {
 	seq uint64
 	at  time.Duration
+	pn  uint64
 }
 
 // innerFlow is one flow, both of its ends.
 type innerFlow struct {
-	key uint64
+	key   uint64
+	class sched.Class // ClassUDP: of QUIC
 	// The sender.
 	cc            *congestion.Cubic
 	before        congestion.Cubic // the last loss
@@ -71,6 +78,7 @@ type innerFlow struct {
 	lost          []uint64
 	again         map[uint64]bool // sent again, and maybe in vain
 	newest        time.Duration   // when the newest segment acknowledged was sent
+	sent, largest uint64          // packet numbers: the last, and the largest acknowledged
 	srtt, rttvar  time.Duration
 	minRTT        time.Duration
 	timerFrom     time.Duration
@@ -88,11 +96,14 @@ type innerFlow struct {
 }
 
 // startInnerTCP starts n bulk flows. The caller stops them.
-func startInnerTCP(from, to *Conn, n int) *innerTCP {
+func startInnerTCP(from, to *Conn, n int) *innerTCP { return startInner(from, to, n, sched.ClassTCP) }
+
+// startInner starts n bulk flows: of QUIC, if the class is ClassUDP, else of TCP.
+func startInner(from, to *Conn, n int, class sched.Class) *innerTCP {
 	it := &innerTCP{from: from, to: to, epoch: time.Now(), stop: make(chan struct{})}
 	for i := range n {
 		it.flows = append(it.flows, &innerFlow{
-			key: uint64(i+1) * 0x9e3779b97f4a7c15, cc: congestion.NewCubic(innerSegment), segs: map[uint64]*innerSeg{},
+			key: uint64(i+1) * 0x9e3779b97f4a7c15, class: class, cc: congestion.NewCubic(innerSegment), segs: map[uint64]*innerSeg{},
 			early: map[uint64]bool{}, again: map[uint64]bool{}, minRTT: math.MaxInt64, reorder: 1, limit: math.MaxUint64,
 		})
 	}
@@ -171,22 +182,23 @@ func (it *innerTCP) transmit(now time.Duration, f *innerFlow) {
 		} else {
 			break
 		}
-		*f.segs[s] = innerSeg{sent: now, again: f.segs[s].lost}
-		f.order = append(f.order, innerSent{s, now})
+		f.sent++
+		*f.segs[s] = innerSeg{sent: now, again: f.segs[s].lost, pn: f.sent}
+		f.order = append(f.order, innerSent{s, now, f.sent})
 		if f.inFlight++; f.inFlight == 1 {
 			f.timerFrom = now
 		}
 		f.cc.PacketSent(now, innerSegment, f.inFlight*innerSegment, false)
-		bufs = append(bufs, it.packet(f.key, innerSegment, s))
+		bufs = append(bufs, it.packet(f.key, f.class, innerSegment, s))
 	}
 	if len(bufs) > 0 {
 		it.from.SendDatagrams(bufs)
 	}
 }
 
-func (it *innerTCP) packet(key uint64, n int, fields ...uint64) *PacketBuf {
+func (it *innerTCP) packet(key uint64, class sched.Class, n int, fields ...uint64) *PacketBuf {
 	b := NewPacketBuf()
-	b.Flow, b.Class = key, sched.ClassTCP
+	b.Flow, b.Class = key, class
 	p := binary.BigEndian.AppendUint64(b.Space()[:0], key)
 	for _, v := range fields {
 		p = binary.BigEndian.AppendUint64(p, v)
@@ -252,7 +264,7 @@ func (it *innerTCP) acknowledge(some int) {
 		}
 		for len(f.received) > 0 {
 			n := min(len(f.received), 100)
-			bufs = append(bufs, it.packet(f.key+1, innerAckSize, append([]uint64{f.expected, uint64(n)}, f.received[:n]...)...))
+			bufs = append(bufs, it.packet(f.key+1, f.class, innerAckSize, append([]uint64{f.expected, uint64(n)}, f.received[:n]...)...))
 			f.received = f.received[:copy(f.received, f.received[n:])]
 		}
 	}
@@ -296,6 +308,7 @@ func (it innerSender) HandleDatagram(b []byte) {
 		acked++
 		if g.sent > newest && !early {
 			newest, rtt = g.sent, now-g.sent
+			f.largest = max(f.largest, g.pn)
 		}
 	}
 	for i := range n {
@@ -326,7 +339,15 @@ func (f *innerFlow) spurious() {
 	f.reorder = min(f.reorder+1, 16)
 }
 
-// acknowledged updates RTT and window, and finds losses by time: RFC 8985.
+// overdue says that o counts as lost.
+func (f *innerFlow) overdue(o innerSent) bool {
+	if f.class == sched.ClassUDP { // RFC 9002 section 6.1
+		return o.pn+3 <= f.largest || o.at < f.newest-f.srtt/8
+	}
+	return o.at < f.newest-min(f.minRTT/4*time.Duration(f.reorder), f.srtt) // RFC 8985
+}
+
+// acknowledged updates RTT and window, and finds losses.
 func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt time.Duration) {
 	f.backoff, f.timerFrom = 0, now
 	if newest == 0 {
@@ -345,7 +366,7 @@ func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt ti
 		o := f.order[0]
 		g := f.segs[o.seq]
 		if live := g != nil && !g.acked && !g.lost && g.sent == o.at; live {
-			if o.at >= f.newest-min(f.minRTT/4*time.Duration(f.reorder), f.srtt) {
+			if !f.overdue(o) {
 				break
 			}
 			g.lost = true
@@ -363,6 +384,9 @@ func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt ti
 			f.before, f.doubtful = before, 0
 		}
 		f.doubtful += lost
+		if f.class == sched.ClassUDP {
+			f.doubtful = -1 << 30
+		}
 	}
 	f.cc.Acked(congestion.Ack{
 		Now: now, Bytes: segments * innerSegment, SentTime: newest, InFlight: f.inFlight * innerSegment,
@@ -372,8 +396,8 @@ func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt ti
 
 // ping sends an echo request or its answer, with the time of the request.
 func (it *innerTCP) ping(from *Conn, at uint64) {
-	b := it.packet(innerPing, innerPingSize, at)
-	b.Flow, b.Class = 0, sched.ClassOther
+	b := it.packet(innerPing, sched.ClassOther, innerPingSize, at)
+	b.Flow = 0
 	from.SendDatagrams([]*PacketBuf{b})
 }
 

@@ -30,6 +30,7 @@ type flow struct {
 	path    uint32        // id
 	life    uint32        // of the path, when pinned: see wlbPath
 	period  uint32        // last one in which it sent: see wlb
+	dense   uint32        // one after the last in which its packets followed each other closely
 	bytes   int           // sent in that period
 	rate    float64       // bytes/s in the period before
 }

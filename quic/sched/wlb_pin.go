@@ -306,6 +306,9 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, age time.Duration, p
 // already nor later than if it waited, or those behind it would overtake it.
 func (s *wlb) spill(now time.Duration, f *flow, i int, w *Work, paths []Path, t tier) int {
 	best := -1
+	if w.Class == ClassUDP {
+		return best // what is overtaken counts as lost
+	}
 	soonest := time.Duration(float64(w.Size)*s.at(i).perByte) + s.oneWay(i, &paths[i])
 	for j := range paths {
 		v := &paths[j]

@@ -12,6 +12,14 @@ import "time"
 // interval of CoDel, RFC 8289 section 4.
 const maxUDPWait = 100 * time.Millisecond
 
+const (
+	// densePeriods is for how many periods a flow of bursts counts as one after the last.
+	densePeriods = 2
+	// harmless is how many packets may be in any order: RFC 9002 section 6.1.1 takes a packet
+	// for lost that is three behind.
+	harmless = 3
+)
+
 // pickUDP places a packet of a flow of UDP.
 func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
 	f := s.flows.find(w.Flow)
@@ -21,7 +29,7 @@ func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
 	if f.period != s.period {
 		s.enterPeriod(f)
 	}
-	if s.suffers(f, w, paths, t) {
+	if s.suffers(now, f, w.Size, paths, t) {
 		if f.pinned == 0 {
 			s.pinWhereItIs(now, f, paths, t)
 		}
@@ -39,9 +47,11 @@ func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
 	return i
 }
 
-// suffers says that f is large, and its packets follow each other so closely that they
-// would arrive in another order over different paths.
-func (s *wlb) suffers(f *flow, w *Work, paths []Path, t tier) bool {
+// suffers says that f is large, and that its packets follow each other so closely that they
+// would arrive in another order over different paths, if only those of a burst: one that lost
+// its window by that sends little on average. Of a flow that was not measured some packets
+// suffice, or its first windows would be lost.
+func (s *wlb) suffers(now time.Duration, f *flow, size int, paths []Path, t tier) bool {
 	var first, last, most time.Duration
 	large, n := 0, 0
 	for i := range paths {
@@ -56,8 +66,13 @@ func (s *wlb) suffers(f *flow, w *Work, paths []Path, t tier) bool {
 		last, most = max(last, a), max(most, v.RTTVar)
 		large = max(large, p.bigFlow())
 	}
-	spread := (last - first + most).Seconds()
-	return n > 1 && f.rate*period.Seconds() >= float64(large) && f.rate*spread > float64(w.Size)
+	if f.bytes > 0 && now-f.used < last-first+most {
+		f.dense = s.period + 1
+	}
+	if f.rate == 0 {
+		large = min(large, harmless*size)
+	}
+	return n > 1 && f.dense != 0 && s.period < f.dense+densePeriods && max(f.bytes, int(f.rate*period.Seconds())) >= large
 }
 
 // pinWhereItIs pins f to the path of its last packet, unless another one promises much more.
@@ -71,6 +86,8 @@ func (s *wlb) pinWhereItIs(now time.Duration, f *flow, paths []Path, t tier) {
 		}
 	}
 	if best >= 0 {
+		bytes := f.bytes
 		s.pin(now, f, s.at(best))
+		f.bytes = bytes // by which it is large
 	}
 }
