@@ -473,8 +473,8 @@ func (c *Conn) ackPath(p *pathState) *pathState {
 			best = q
 		}
 	}
-	if best == nil && p.phase < pathAbandoning && len(p.ids.remote) > 0 {
-		return p
+	if (best == nil || best.doubted) && p.phase < pathAbandoning && len(p.ids.remote) > 0 {
+		return p // the peer's packets arrive there, at least
 	}
 	return best
 }

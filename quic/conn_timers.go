@@ -21,7 +21,9 @@ func (c *Conn) advance(now instant) {
 	if t := c.blockedTime(); t != 0 && now >= t {
 		c.repeatBlocked(now)
 	}
+	ptoCap := c.ptoCap(now)
 	for _, p := range c.paths {
+		p.loss.setPTOCap(ptoCap)
 		c.advancePath(now, p)
 		if c.closing.phase != notClosing {
 			return

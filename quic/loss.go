@@ -155,6 +155,13 @@ func (l *lossState) setMaxDatagram(n int) {
 // setMaxAckDelay tells the peer's max_ack_delay.
 func (l *lossState) setMaxAckDelay(d time.Duration) { l.maxAckDelay, l.timerStale = d, true }
 
+// setPTOCap bounds the PTO with back-off, 0: nothing does.
+func (l *lossState) setPTOCap(d time.Duration) {
+	if l.ptoCap != d {
+		l.ptoCap, l.timerStale = d, true
+	}
+}
+
 // setHandshakeKeys tells that Handshake packets can be sent.
 func (l *lossState) setHandshakeKeys() { l.handshakeKeys, l.timerStale = true, true }
 

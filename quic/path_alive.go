@@ -27,8 +27,8 @@ const (
 	serverDeadProbes = 3
 	// useAfterBackup is for how long a peer that knows it may go on to use a dead path.
 	useAfterBackup = time.Second
-	// ptoCapWithOthers bounds the PTO of a path while another one is active, an exception
-	// to R9002-6.2.1-5 that docs/conformance.md explains.
+	// ptoCapWithOthers bounds the PTO of a server's path beside others, an exception to
+	// R9002-6.2.1-5 that docs/conformance.md explains.
 	ptoCapWithOthers = 2 * time.Second
 )
 
@@ -57,7 +57,8 @@ func (c *Conn) suspicionDeadline(p *pathState) instant {
 
 // doubt starts the suspicion of p: two PINGs on it, which force an immediate
 // acknowledgment, and on the other active paths too unless they have just proven
-// themselves. From now on new work goes elsewhere.
+// themselves. If no other path seems to work, those that had failed are asked again.
+// From now on new work goes elsewhere.
 func (c *Conn) doubt(now instant, p *pathState) {
 	sent, n, _ := p.loss.oldestUnackedAckEliciting()
 	t := c.suspicionTime(p, n)
@@ -66,6 +67,17 @@ func (c *Conn) doubt(now instant, p *pathState) {
 	for _, q := range c.paths {
 		if q != p && q.phase == pathActive && !q.doubted && now.sub(q.lastAcked) > t {
 			q.probePings = 2
+		}
+	}
+	if c.otherPathAnswers(p) {
+		return
+	}
+	for _, q := range c.paths { // those that were given up may be back
+		switch {
+		case q.phase == pathSuspect:
+			q.probePings = 2
+		case q.phase == pathDead && !q.linkDown:
+			q.deadProbes, q.nextProbe = 0, now
 		}
 	}
 }
@@ -210,14 +222,20 @@ func (c *Conn) probeDead(now instant, p *pathState) {
 	p.nextProbe = now.add(min(longest, deadProbeMin<<min(p.deadProbes, 5)))
 }
 
-// pathHeard notes a packet received on p. On a dead path it asks whether packets
-// get through in the other direction too.
+// pathHeard notes a packet received on p. On a path that is dead or in doubt it asks
+// whether packets get through in the other direction too.
 func (c *Conn) pathHeard(now instant, p *pathState) {
 	p.lastRecv = now
-	if p.phase == pathDead && !p.linkDown && p.probePings == 0 && now.sub(p.lastSent) >= deadProbeMin {
+	if p.probePings > 0 || now.sub(p.lastSent) < deadProbeMin {
+		return
+	}
+	switch {
+	case p.phase == pathDead && !p.linkDown:
 		p.probePings = 1
 		p.deadProbes = 0
 		p.nextProbe = now.add(deadProbeMin)
+	case p.doubted:
+		p.probePings = 1
 	}
 }
 
@@ -237,13 +255,23 @@ func (c *Conn) usedWhileDead(now instant, p *pathState) {
 	c.abandonPath(now, s, c.cp.PathUnstableOrPoor, "the peer uses it although it is dead")
 }
 
-// updatePTOCap applies ptoCapWithOthers.
-func (c *Conn) updatePTOCap() {
-	n := c.activePaths()
+// ptoCap bounds the PTO of the paths while there are several, 0 if nothing does. A
+// client asks those that are in doubt as often as dead ones, for it may be that none
+// answers, and the peer waits for the first to be back.
+func (c *Conn) ptoCap(now instant) time.Duration {
+	n := 0
 	for _, p := range c.paths {
-		p.loss.ptoCap = 0
-		if c.confirmed && (n > 1 || n == 1 && p.phase != pathActive) {
-			p.loss.ptoCap = ptoCapWithOthers
+		if p.phase != pathProbing && p.phase < pathAbandoning {
+			n++
 		}
 	}
+	switch {
+	case !c.confirmed || n < 2:
+		return 0
+	case !c.isClient:
+		return ptoCapWithOthers
+	case c.carriesDatagrams(now):
+		return idleProbe
+	}
+	return deadProbeMax
 }

@@ -199,7 +199,6 @@ func (c *Conn) setPhase(now instant, p *pathState, e pathEvent, why string) {
 	}
 	c.tellStatus(p)
 	c.updateMaxDatagram()
-	c.updatePTOCap()
 }
 
 // usable says that p may carry new work, as a last resort if it is suspect.
