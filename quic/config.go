@@ -53,7 +53,8 @@ type Config struct {
 
 	MaxIdleTimeout   time.Duration // default 120 s
 	HandshakeTimeout time.Duration // default 10 s
-	// KeepAlive is the interval of PING frames on each path that is silent. 0: none.
+	// KeepAlive is the interval of PING frames on each path that is silent. 0: none. With it, a
+	// path that has not answered for long is asked again every 2 s at least.
 	KeepAlive time.Duration
 
 	MaxIncomingStreams    int64 // bidirectional, default 100

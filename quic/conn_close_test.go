@@ -300,6 +300,29 @@ func TestKeepAliveLeavesPTO(t *testing.T) {
 	}, func(c *Config) { c.KeepAlive = 20 * time.Millisecond })
 }
 
+// TestPTOOfOnlyPath: the PTO of the only path doubles without a bound, but not while keep-alive
+// asks for a connection that outlives an outage.
+func TestPTOOfOnlyPath(t *testing.T) {
+	for _, keep := range []time.Duration{0, 15 * time.Second} {
+		bothSides(t, func(t *testing.T, tc *testConn) {
+			tc.skip()
+			s := tc.open(true)
+			s.Write([]byte("lost"))
+			tc.skip()
+			longest := time.Duration(0)
+			for elapsed := time.Duration(0); elapsed < time.Minute; {
+				d := tc.waitSent(time.Minute)
+				tc.skip()
+				elapsed += d
+				longest = max(longest, d)
+			}
+			if keep > 0 && longest > maxPTO || keep == 0 && longest < 16*time.Second { // R9002-6.2.1-5
+				t.Errorf("keep-alive %v: PTOs of up to %v", keep, longest)
+			}
+		}, func(c *Config) { c.KeepAlive = keep })
+	}
+}
+
 // TestSetKeepAlive: the interval can be set, and taken back, later.
 func TestSetKeepAlive(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {

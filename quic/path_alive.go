@@ -27,9 +27,9 @@ const (
 	serverDeadProbes = 3
 	// useAfterBackup is for how long a peer that knows it may go on to use a dead path.
 	useAfterBackup = time.Second
-	// ptoCapWithOthers bounds the PTO of a server's path beside others, an exception to
-	// R9002-6.2.1-5 that docs/conformance.md explains.
-	ptoCapWithOthers = 2 * time.Second
+	// maxPTO bounds the PTO of an only path that is to be kept alive, and of a server's paths,
+	// an exception to R9002-6.2.1-5 that docs/conformance.md explains.
+	maxPTO = 2 * time.Second
 )
 
 // suspicionTime is how long an ack-eliciting packet may stay unacknowledged before
@@ -255,9 +255,9 @@ func (c *Conn) usedWhileDead(now instant, p *pathState) {
 	c.abandonPath(now, s, c.cp.PathUnstableOrPoor, "the peer uses it although it is dead")
 }
 
-// ptoCap bounds the PTO of the paths while there are several, 0 if nothing does. A
-// client asks those that are in doubt as often as dead ones, for it may be that none
-// answers, and the peer waits for the first to be back.
+// ptoCap bounds the PTO of the paths while there are several, or the only one is to be kept
+// alive; 0 if nothing does. A client asks those of several that are in doubt as often as
+// dead ones, for it may be that none answers, and the peer waits for the first to be back.
 func (c *Conn) ptoCap(now instant) time.Duration {
 	n := 0
 	for _, p := range c.paths {
@@ -266,10 +266,10 @@ func (c *Conn) ptoCap(now instant) time.Duration {
 		}
 	}
 	switch {
-	case !c.confirmed || n < 2:
+	case !c.confirmed || n < 2 && c.keepAlive == 0:
 		return 0
-	case !c.isClient:
-		return ptoCapWithOthers
+	case !c.isClient || n < 2:
+		return maxPTO
 	case c.carriesDatagrams(now):
 		return idleProbe
 	}

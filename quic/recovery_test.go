@@ -3,6 +3,7 @@
 package quic
 
 import (
+	"math"
 	"testing"
 	"time"
 
@@ -52,4 +53,113 @@ func gapOfBreaks(t *testing.T, broken, later time.Duration, first int, up bool) 
 		wantPaths(t, 2, client, server)
 	})
 	return gap
+}
+
+// narrow links cost a simulation of minutes little.
+var narrow = [2]quictest.LinkConfig{queued(4, 20*ms), queued(4, 50*ms)}
+
+// TestAllLinksGone: all links of a connection are gone for a minute. A path is used again as
+// soon as its PTO allows, and TCP inside goes on.
+func TestAllLinksGone(t *testing.T) {
+	longSimulation(t)
+	const outage = time.Minute
+	keep := func(client, server *Config) { client.KeepAlive, server.KeepAlive = 5*time.Second, 15*time.Second } // as the tunnel does
+	for second, within := range []time.Duration{maxPTO + 100*ms, deadProbeMax + 200*ms} {
+		for _, up := range []bool{true, false} {
+			begin := func(t *testing.T, n *testNet) (from, to *Conn) {
+				from, to = n.connect(t)
+				if second == 1 {
+					n.addPath(t, from, to)
+				}
+				if !up {
+					from, to = to, from
+				}
+				return from, to
+			}
+			fail := func(n *testNet, d time.Duration) {
+				n.troubles.Go(func() { n.blackhole(0, d) })
+				n.troubles.Go(func() { n.blackhole(1, d) })
+			}
+			for later := time.Duration(0); later < maxPTO; later += maxPTO / 4 { // the PTO has any phase
+				simulate(t, narrow, keep, func(n *testNet) {
+					from, to := begin(t, n)
+					n.troubles.Go(func() {
+						time.Sleep(time.Second)
+						fail(n, outage+later)
+					})
+					gap := probe(from, to, outage+maxPTO+5*time.Second)
+					n.troubles.Wait()
+					t.Logf("%d paths, up %v: gap of %v, the outage was one of %v", second+1, up, gap, outage+later)
+					if gap < outage || gap > outage+later+within {
+						t.Errorf("%d paths, up %v: gap of %v, the outage was one of %v", second+1, up, gap, outage+later)
+					}
+				})
+			}
+			simulate(t, narrow, keep, func(n *testNet) {
+				from, to := begin(t, n)
+				it := startInnerTCP(from, to, 1)
+				defer it.close()
+				time.Sleep(3 * time.Second)
+				fail(n, outage)
+				n.troubles.Wait()
+				before := it.delivered()
+				time.Sleep(innerMinRTO<<6 + 3*time.Second) // until TCP tries again
+				if again := it.delivered() - before; again < 500e3 {
+					t.Errorf("%d paths, up %v: TCP has carried %d bytes after the repair", second+1, up, again)
+				}
+			})
+		}
+	}
+}
+
+// TestFlappingLink: one of two links comes and goes every 2 s for a minute. Datagrams are
+// hardly missed, and TCP goes on.
+func TestFlappingLink(t *testing.T) {
+	longSimulation(t)
+	for i := range 2 {
+		for _, up := range []bool{true, false} {
+			begin := func(t *testing.T, n *testNet) (from, to *Conn) {
+				from, to = n.connect(t)
+				n.addPath(t, from, to)
+				n.troubles.Go(func() {
+					for range 15 {
+						time.Sleep(2 * time.Second)
+						n.blackhole(i, 2*time.Second)
+					}
+				})
+				if !up {
+					from, to = to, from
+				}
+				return from, to
+			}
+			simulate(t, narrow, nil, func(n *testNet) {
+				from, to := begin(t, n)
+				gap := probe(from, to, time.Minute)
+				n.troubles.Wait()
+				t.Logf("link %d, up %v: gap of %v", i, up, gap)
+				if gap > 250*ms {
+					t.Errorf("link %d, up %v: gap of %v", i, up, gap)
+				}
+			})
+			if up != (i == 0) {
+				continue // enough for TCP
+			}
+			simulate(t, narrow, nil, func(n *testNet) {
+				from, to := begin(t, n)
+				it := startInnerTCP(from, to, 1)
+				defer it.close()
+				least := math.MaxInt
+				for range 60 {
+					before := it.delivered()
+					time.Sleep(time.Second)
+					least = min(least, it.delivered()-before)
+				}
+				n.troubles.Wait()
+				t.Logf("link %d, up %v: TCP carried %d bytes in its worst second", i, up, least)
+				if least < 100e3 { // a fifth of one link
+					t.Errorf("link %d, up %v: TCP carried %d bytes in its worst second", i, up, least)
+				}
+			})
+		}
+	}
 }
