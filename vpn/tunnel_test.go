@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -96,6 +97,44 @@ func TestReconnectKeepsInnerAddress(t *testing.T) {
 				t.Error("routes were lost")
 			}
 			client.end()
+			server.end()
+		})
+	}
+}
+
+// TestOutageOfAMinute: all links are gone for a minute. The connection goes on without being
+// made anew, and carries packets within the longest PTO of the transport, 2 s.
+func TestOutageOfAMinute(t *testing.T) {
+	for _, paths := range [][]string{{"if0"}, {"if0", "if1"}} {
+		simulate(t, 1, func(t *testing.T, s *sim) {
+			server, client := s.startTunnel(func(c *Config) { c.Paths, c.Reconnect = paths, false })
+			cut := func(silent bool) {
+				for _, l := range client.links {
+					l[0].SetBlackhole(silent)
+					l[1].SetBlackhole(silent)
+				}
+			}
+			pkt := ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 2, "on"))
+			cut(true)
+			for range 200 {
+				for range 10 { // the window of the transport is full
+					client.dev.Inject(ipPacket("10.0.0.2", "192.0.2.9", protoUDP, udp(1, 3, strings.Repeat("bulk", 200))))
+				}
+				if send(t, client.simHost, server.simHost, pkt) { // waits for 0.3 s
+					t.Fatal("a packet passed links that are cut")
+				}
+			}
+			cut(false)
+			start, back := time.Now(), false
+			for !back && time.Since(start) < 10*time.Second {
+				back = send(t, client.simHost, server.simHost, pkt)
+			}
+			if took := time.Since(start); !back || took > 2100*time.Millisecond {
+				t.Errorf("paths %v: back %v after %v", paths, back, took)
+			}
+			if err := client.end(); err != nil {
+				t.Errorf("client: %v", err)
+			}
 			server.end()
 		})
 	}
