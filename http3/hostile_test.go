@@ -4,28 +4,18 @@ package http3
 
 import (
 	"context"
-	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic"
+	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
 // What a client that speaks HTTP/3 can make a server hold.
 
 // raceDetector is set by race_test.go: with it memory cannot be measured.
 var raceDetector bool
-
-// heapInUse is what is reachable, in bytes.
-func heapInUse() int {
-	var m runtime.MemStats
-	for range 3 { // pools are emptied by the second
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
 
 // hostile runs play against a server, and checks that the connection goes on and that both
 // ends together hold at most limit bytes more afterwards.
@@ -37,10 +27,10 @@ func hostile(t *testing.T, limit int, play func(p peer)) {
 		p := peer{t, client}
 		p.settings()
 		p.wantOpen()
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		play(p)
 		p.wantOpen()
-		grown := heapInUse() - before
+		grown := quictest.HeapInUse() - before
 		t.Logf("%d bytes", grown)
 		if !raceDetector && grown > limit {
 			t.Errorf("holds %d bytes more", grown)
@@ -95,13 +85,13 @@ func TestUnknownFramesWithoutEnd(t *testing.T) {
 		p := peer{t, client}
 		control := p.settings()
 		p.wantOpen()
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		repeat(p, control, many, 50, 0)
 		repeat(p, control, huge, 1, 0)
 		repeat(p, control, many, 50, 0)
 		repeat(p, control, many[:1], 50, 3*time.Second)
 		p.wantOpen()
-		if grown := heapInUse() - before; !raceDetector && grown > 1<<20 {
+		if grown := quictest.HeapInUse() - before; !raceDetector && grown > 1<<20 {
 			t.Errorf("holds %d bytes more", grown)
 		}
 	})
@@ -153,7 +143,7 @@ func TestSlowStreams(t *testing.T) {
 			reading(req, st)
 		}}).Serve(server)
 		p := peer{t, client}
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		var headers, contents []*quic.Stream
 		for range 45 {
 			s := p.bidi("01 7fff") // a header of 16383 bytes
@@ -182,7 +172,7 @@ func TestSlowStreams(t *testing.T) {
 		if n := handlers.Load(); n != int64(len(contents)) {
 			t.Errorf("%d handlers", n)
 		}
-		if grown := heapInUse() - before; !raceDetector && grown > 2<<20 {
+		if grown := quictest.HeapInUse() - before; !raceDetector && grown > 2<<20 {
 			t.Errorf("holds %d bytes more", grown)
 		} else {
 			t.Logf("%d bytes", grown)

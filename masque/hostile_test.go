@@ -5,24 +5,14 @@ package masque
 import (
 	"encoding/binary"
 	"net/netip"
-	"runtime"
 	"testing"
 	"time"
 
 	"github.com/mqvpn/mqvpn/http3"
+	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
 // What a peer with a tunnel can make us hold.
-
-// heapInUse is what is reachable, in bytes.
-func heapInUse() int {
-	var m runtime.MemStats
-	for range 3 { // pools are emptied by the second
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
 
 // largeLists are the largest lists of addresses and routes that fit a capsule.
 func largeLists() (addresses, routes []byte) {
@@ -43,7 +33,7 @@ func TestLargeLists(t *testing.T) {
 	addresses, routes := largeLists()
 	withRawClient(t, func(t *testing.T, st *http3.RequestStream, s *Session, _ *packets) {
 		settle()
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		for range 20 {
 			for typ, value := range map[uint64][]byte{1: addresses, 3: routes} {
 				if err := st.WriteCapsule(typ, value); err != nil {
@@ -55,7 +45,7 @@ func TestLargeLists(t *testing.T) {
 		if a, r := len(s.Assigned()), len(s.Routes()); a != len(addresses)/7 || r != len(routes)/10 {
 			t.Errorf("%d addresses, %d routes", a, r)
 		}
-		if grown := heapInUse() - before; !raceDetector && grown > 3<<20 {
+		if grown := quictest.HeapInUse() - before; !raceDetector && grown > 3<<20 {
 			t.Errorf("holds %d bytes more", grown)
 		} else {
 			t.Logf("%d addresses and %d routes: %d bytes", len(s.Assigned()), len(s.Routes()), grown)
@@ -90,7 +80,7 @@ func TestManyAddressRequests(t *testing.T) {
 func TestEndlessCapsules(t *testing.T) {
 	withRawClient(t, func(t *testing.T, st *http3.RequestStream, s *Session, _ *packets) {
 		settle()
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		unknown := http3.AppendCapsule(nil, 0x21, make([]byte, 100))
 		many := make([]byte, 0, 300*len(unknown))
 		for range 300 {
@@ -116,7 +106,7 @@ func TestEndlessCapsules(t *testing.T) {
 			if i == 0 { // the end of the capsule that has begun
 				st.Write(make([]byte, 300))
 			}
-			if grown := heapInUse() - before; !raceDetector && grown > 1<<20 {
+			if grown := quictest.HeapInUse() - before; !raceDetector && grown > 1<<20 {
 				t.Errorf("holds %d bytes more", grown)
 			}
 			if s.Err() != nil {
@@ -137,7 +127,7 @@ func TestCapsuleOfHugeLength(t *testing.T) {
 	}
 	withRawClient(t, func(t *testing.T, st *http3.RequestStream, s *Session, _ *packets) {
 		settle()
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		st.Write(http3.AppendVarint(http3.AppendVarint(nil, capsuleAddressAssign), 64<<10))
 		for range 100 {
 			if _, err := st.Write([]byte{0}); err != nil {
@@ -145,7 +135,7 @@ func TestCapsuleOfHugeLength(t *testing.T) {
 			}
 			time.Sleep(5 * time.Second)
 		}
-		if grown := heapInUse() - before; !raceDetector && grown > 256<<10 {
+		if grown := quictest.HeapInUse() - before; !raceDetector && grown > 256<<10 {
 			t.Errorf("holds %d bytes more", grown)
 		}
 		if s.Err() != nil {

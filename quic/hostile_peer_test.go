@@ -4,24 +4,15 @@ package quic
 
 import (
 	"bytes"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mqvpn/mqvpn/quic/quictest"
 )
 
 // What a peer can do that has completed the handshake and wants the connection to hold
 // memory.
-
-// heapInUse is what is reachable, in bytes.
-func heapInUse() int {
-	var m runtime.MemStats
-	for range 3 { // pools are emptied by the second
-		runtime.GC()
-	}
-	runtime.ReadMemStats(&m)
-	return int(m.HeapAlloc)
-}
 
 // TestFloodsOfFrames: what a peer sends in any number leaves the connection as large as it
 // was, within what it may fill.
@@ -82,7 +73,7 @@ func TestFloodsOfFrames(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			established(t, serverSide, func(t *testing.T, tc *testConn) {
 				tc.settle()
-				before := heapInUse()
+				before := quictest.HeapInUse()
 				for i := range tt.count {
 					tc.write(tt.frames(tc, i)...)
 					if tt.learn {
@@ -106,7 +97,7 @@ func TestFloodsOfFrames(t *testing.T) {
 				if te, ok := tc.conn.Err().(*TransportError); tt.ends != 0 && (!ok || te.Code != tt.ends) {
 					t.Errorf("ended with %v, want %v", tc.conn.Err(), tt.ends)
 				}
-				if grown := heapInUse() - before; !raceDetector && grown > tt.may+slack {
+				if grown := quictest.HeapInUse() - before; !raceDetector && grown > tt.may+slack {
 					t.Errorf("holds %d bytes more, %d are allowed", grown, tt.may)
 				} else {
 					t.Logf("%d bytes", grown)
@@ -123,7 +114,7 @@ func TestFloodsOfFrames(t *testing.T) {
 // and acknowledge, a bounded number of ranges.
 func TestManyAckRanges(t *testing.T) {
 	established(t, serverSide, func(t *testing.T, tc *testConn) {
-		before := heapInUse()
+		before := quictest.HeapInUse()
 		for range 2000 {
 			*tc.nextNum[0]++
 			tc.write(frPing())
@@ -141,7 +132,7 @@ func TestManyAckRanges(t *testing.T) {
 			t.Errorf("%d ranges", n)
 		}
 		tc.received[0] = make(map[uint64]bool) // which had grown
-		if grown := heapInUse() - before; !raceDetector && grown > 256<<10 {
+		if grown := quictest.HeapInUse() - before; !raceDetector && grown > 256<<10 {
 			t.Errorf("holds %d bytes more", grown)
 		}
 	})
