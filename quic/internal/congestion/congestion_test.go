@@ -418,6 +418,49 @@ func TestPacerCatchUp(t *testing.T) {
 	}
 }
 
+// TestPacerBursts: a sender that waits gets at least what a millisecond brings, at once, and
+// nothing before; one that does not wait, or whose link is slower, is not held up.
+func TestPacerBursts(t *testing.T) {
+	const second = time.Second
+	for _, tt := range []struct {
+		rate  float64
+		waits bool
+		pause time.Duration // until it may go on
+		early int           // bytes that it gets after half of that
+	}{
+		{12.5e6, true, ms, 0},
+		{12.5e6, false, ms, 6250},
+		{1.25e9, true, ms, 0},
+		{0.12e6, true, 10 * ms, 0}, // a packet takes longer
+	} {
+		p := NewPacer(10 * mss)
+		p.SetRate(second, tt.rate, 10*mss)
+		p.Spend(second, p.Budget(second))
+		due := p.NextTime(second, mss)
+		if got := due - second; got != tt.pause {
+			t.Errorf("rate %v: pause of %v, want %v", tt.rate, got, tt.pause)
+		}
+		if tt.waits {
+			p.Wait(due)
+		}
+		if got := p.Budget(second + tt.pause/2); tt.pause == ms && got != tt.early {
+			t.Errorf("rate %v, waits %v: budget %d within the pause, want %d", tt.rate, tt.waits, got, tt.early)
+		}
+		if got, want := p.Budget(due), int(tt.rate*tt.pause.Seconds()); got < want-1 {
+			t.Errorf("rate %v: budget %d after the pause, want %d", tt.rate, got, want)
+		}
+	}
+	// A rate that grows meanwhile ends the pause earlier, not later.
+	p := NewPacer(10 * mss)
+	p.SetRate(second, 0.12e6, 10*mss)
+	p.Spend(second, p.Budget(second))
+	p.Wait(p.NextTime(second, mss))
+	p.SetRate(second, 12.5e6, 10*mss)
+	if got := p.Budget(second + ms); got != 12500 {
+		t.Errorf("budget %d a millisecond after the rate has grown, want 12500", got)
+	}
+}
+
 func TestPacingRate(t *testing.T) {
 	forEach(t, func(t *testing.T, c Controller, beta float64) {
 		if got := c.PacingRate(0); got != 0 {

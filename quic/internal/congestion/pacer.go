@@ -17,6 +17,13 @@ const pacerQuantum = 2 * time.Millisecond
 // of the link.
 const pacerCatchUp = 8 * time.Millisecond
 
+// pacerPause is how much time's worth of bytes a sender that had to wait sends at least, if the
+// link is not slower than a packet in that time. A wake-up for each packet costs both ends
+// several times what the packet does, and the receivers inside of the tunnel acknowledge each
+// little burst by itself; a millisecond is also what BBR allows to be sent at once, and what
+// Go's timers resolve.
+const pacerPause = time.Millisecond
+
 // Pacer is a token bucket in bytes. It starts full and unpaced. R9002-7.7-1
 type Pacer struct {
 	rate    float64 // bytes/s; 0: unpaced
@@ -57,12 +64,21 @@ func (p *Pacer) refill(now time.Duration) {
 	p.tokens = min(p.tokens, p.depth()+p.extra)
 }
 
-// Budget is how many bytes may be sent now; not negative.
+// burst is what a sender that waits for n bytes waits for.
+func (p *Pacer) burst(n float64) float64 {
+	return min(max(n, p.rate*pacerPause.Seconds()), p.depth())
+}
+
+// Budget is how many bytes may be sent now; not negative. It is 0 while a sender waits, until
+// the time that NextTime tells.
 func (p *Pacer) Budget(now time.Duration) int {
 	if p.rate <= 0 {
 		return math.MaxInt
 	}
 	p.refill(now)
+	if p.due != 0 && p.tokens < p.burst(0) {
+		return 0
+	}
 	return max(int(p.tokens), 0)
 }
 
@@ -76,13 +92,14 @@ func (p *Pacer) Spend(now time.Duration, n int) {
 	}
 }
 
-// NextTime is the earliest time at which Budget is n, or the whole depth if n is more.
+// NextTime is the earliest time at which a sender that waits for n bytes may go on: when there
+// are as many, or the whole depth if that is less, and what a burst is to have.
 func (p *Pacer) NextTime(now time.Duration, n int) time.Duration {
 	if p.rate <= 0 {
 		return now
 	}
 	p.refill(now)
-	missing := min(float64(n), p.depth()) - p.tokens
+	missing := p.burst(float64(n)) - p.tokens
 	if missing <= 0 {
 		return now
 	}
