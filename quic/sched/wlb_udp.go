@@ -7,12 +7,12 @@ import "time"
 // Flows of UDP are spread packet by packet, unless they would suffer: nothing puts the
 // packets in order again at the receiver, and QUIC takes the reordering for loss.
 
-// maxUDPWait is how long a flow of UDP that is pinned waits for its path before it is
-// spread all the same. A flow that heeds drops has heeded those of the queue by then: the
-// interval of CoDel, RFC 8289 section 4.
-const maxUDPWait = 100 * time.Millisecond
-
 const (
+	// minUDPWait and waitRoundTrips of the longest path bound how long a flow of UDP that is
+	// pinned waits for its path before it is spread all the same. A flow that heeds drops has
+	// heeded those of the queue by then: the interval of CoDel is as long, RFC 8289 section 4.
+	minUDPWait     = 100 * time.Millisecond
+	waitRoundTrips = 3
 	// densePeriods is for how many periods a flow of bursts counts as one after the last.
 	densePeriods = 2
 	// harmless is how many packets may be in any order: RFC 9002 section 6.1.1 takes a packet
@@ -34,7 +34,7 @@ func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
 			s.pinWhereItIs(now, f, paths, t)
 		}
 		i := s.pickPinned(now, w, paths, t)
-		if i >= 0 || w.Age < maxUDPWait {
+		if i >= 0 || w.Age < s.maxUDPWait(paths, t) {
 			return i
 		}
 	} else {
@@ -45,6 +45,16 @@ func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
 		s.flow, s.arrival = f, now+s.arrivesIn(i, &paths[i])
 	}
 	return i
+}
+
+func (s *wlb) maxUDPWait(paths []Path, t tier) time.Duration {
+	var longest time.Duration
+	for i := range paths {
+		if s.at(i).tier == t {
+			longest = max(longest, paths[i].SRTT)
+		}
+	}
+	return max(minUDPWait, waitRoundTrips*longest)
 }
 
 // suffers says that f is large, and that its packets follow each other so closely that they

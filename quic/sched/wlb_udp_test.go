@@ -102,7 +102,7 @@ func TestWLBUDPFlood(t *testing.T) {
 	for _, tt := range []struct {
 		age  time.Duration
 		want int
-	}{{50 * ms, -1}, {120 * ms, 1}} {
+	}{{50 * ms, -1}, {120 * ms, -1}, {200 * ms, 1}} {
 		w.Age = tt.age
 		if got := pathOfFlow(s, now, w, full); got != tt.want {
 			t.Errorf("path %d after %v, want %d", got, tt.age, tt.want)
