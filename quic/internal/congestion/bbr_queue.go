@@ -15,12 +15,20 @@ const (
 	bbrQueuePart = 8
 	bbrQueueMin  = time.Millisecond
 	bbrQueueMax  = 5 * time.Millisecond
-	// bbrForeignRounds is after how many round trips of sending less than the bandwidth a
-	// queue that still stands is not ours. In that time 0.8 of a bandwidth-delay product
-	// has drained.
+	// bbrDrainFrom is after how many round trips with a queue it is drained. After bbrDrainMore
+	// more it is drained faster: the bandwidth may still be taken for larger than it is, by so
+	// much that nothing drains. A queue that then stands after bbrForeignRounds, and is not
+	// shorter by bbrDrained of what it was bbrDrainMore rounds ago, is not ours: in that time a
+	// product of bandwidth and delay would have drained, or 0.7 if the bandwidth is less than
+	// it seems by a tenth.
+	bbrDrainFrom     = 2
+	bbrDrainMore     = 4
 	bbrForeignRounds = 8
-	// bbrDrainFrom is after how many round trips with a queue it is drained.
-	bbrDrainFrom = 2
+	bbrDrainMoreGain = 0.75
+	bbrDrained       = 0.25
+	// Others who filled the queue are likely to do so again for bbrOthersStay, and would only
+	// get what is left to them by draining faster.
+	bbrOthersStay = bbrMinRTTFilterLen
 	// bbrPlateauRounds is how long Startup goes on with a queue if the bandwidth does not grow,
 	// whatever the sender has to send.
 	bbrPlateauRounds  = 3
@@ -42,6 +50,8 @@ type bbrQueue struct {
 	standing  bool          // a queue stood all through the round before
 	foreign   bool          // others fill the queue
 	drained   int           // round trips in which a queue stood although little was sent
+	drainFrom time.Duration // roundMin when drained was bbrDrainMore
+	others    time.Duration // when foreign was last set
 	corrected bool          // the bandwidth, since the queue stands
 
 	upRounds int // of the latest probe for bandwidth
@@ -81,8 +91,16 @@ func (b *BBR) judgeQueue() {
 	if b.pacingGain >= 1 || !b.corrected {
 		return
 	}
-	if b.drained++; b.drained >= bbrForeignRounds {
-		b.foreign = true
+	b.drained++
+	if b.drained == bbrDrainMore {
+		b.drainFrom = b.roundMin
+	}
+	if b.drained >= bbrForeignRounds {
+		if float64(b.roundMin-b.minRTT) < (1-bbrDrained)*float64(b.drainFrom-b.minRTT) {
+			b.drained, b.drainFrom = bbrDrainMore, b.roundMin
+		} else {
+			b.foreign, b.others = true, b.rs.Now
+		}
 	}
 }
 
@@ -126,13 +144,16 @@ func (b *BBR) queueTolerance() time.Duration {
 	return min(max(b.minRTT/bbrQueuePart, bbrQueueMin), bbrQueueMax)
 }
 
-// cruiseGain drains a queue that stands, if it is ours. One long round trip alone may come
-// from a busy machine.
-func (b *BBR) cruiseGain() float64 {
-	if b.busyRounds >= bbrDrainFrom && !b.foreign {
+// drainGain is the pacing gain that drains a queue that stands, if it is ours. One long round
+// trip alone may come from a busy machine.
+func (b *BBR) drainGain() float64 {
+	switch {
+	case b.foreign || b.busyRounds < bbrDrainFrom:
+		return 1
+	case b.drained < bbrDrainMore || b.others > 0 && b.rs.Now < b.others+bbrOthersStay:
 		return bbrDownPacingGain
 	}
-	return 1
+	return bbrDrainMoreGain
 }
 
 // probeFillsQueue says that a probe for bandwidth has only made a queue.

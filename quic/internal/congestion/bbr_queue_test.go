@@ -74,6 +74,24 @@ func TestBBRCorrectsBandwidth(t *testing.T) {
 	}
 }
 
+// TestBBRDrainsInAnyCase: a bandwidth that is taken for too large again, while the queue stands,
+// keeps it from being drained for a while, but is not taken for the queue of others.
+func TestBBRDrainsInAnyCase(t *testing.T) {
+	p := newBBRPath(bbrRate, 40*ms)
+	p.until(t, "CRUISE", 2*time.Second, p.in(bbrCruise))
+	p.run(100 * ms)
+	tooHigh := func(bw float64) { p.b.maxBW, p.b.maxBWFilter = bw, [2]float64{bw, bw} }
+	tooHigh(1.25 * bbrRate)
+	p.until(t, "a correction", time.Second, func() bool { return p.b.corrected })
+	tooHigh(1.1 * bbrRate)
+	p.until(t, "no queue", 1500*ms, func() bool {
+		if p.b.foreign {
+			t.Fatal("the queue is taken for that of others")
+		}
+		return !p.b.standing
+	})
+}
+
 // TestBBRStartupOfLimitedSender: a sender that has a bit more than the link carries, but never
 // enough to fill the window, leaves Startup before it has made a long queue; one that sends
 // little does not take others' queue for its own.

@@ -139,11 +139,12 @@ func (b *BBR) updateProbeBWCyclePhase() {
 	}
 	switch b.state {
 	case bbrDown:
+		b.pacingGain = min(bbrDownPacingGain, b.drainGain())
 		if !b.checkTimeToProbeBW() && b.isTimeToCruise() {
 			b.startCruise()
 		}
 	case bbrCruise:
-		b.pacingGain = b.cruiseGain()
+		b.pacingGain = b.drainGain()
 		b.checkTimeToProbeBW()
 	case bbrRefill:
 		if b.roundStart {
