@@ -8,12 +8,15 @@ import (
 )
 
 // The queue of datagrams that wait for a path: flow buckets served by deficit round
-// robin, flows that send little first, and dropping by sojourn time (RFC 8290, RFC
-// 8289). So a flow pinned to a full path does not block the others, and the queue
-// stays short.
+// robin, flows that send less than their share first, and dropping by sojourn time (RFC
+// 8290, RFC 8289). So a flow pinned to a full path does not block the others, and the
+// queue stays short.
 
 const (
+	// A flow has one of the dgramWays buckets at its place, an idle one if it comes anew, so
+	// that a call hardly ever shares one with a bulk flow.
 	dgramBuckets = 256
+	dgramWays    = 4
 	// maxQueuedDatagramBytes bounds the queue of a connection, storage of the buffers included.
 	maxQueuedDatagramBytes = 4 << 20
 	// codelTarget and codelInterval are those of RFC 8289 section 4. The interval is to be
@@ -27,12 +30,16 @@ const (
 	quantumPacket  = 1500
 	quantumPackets = 16
 	fastRate       = 100e6 / 8 // bytes/s
+	// shareUnit keeps the share of a small packet among all buckets from being rounded to 0.
+	shareUnit = dgramBuckets
 )
 
 type dgramBucket struct {
+	flow       uint64
 	head, tail *PacketBuf
-	bytes      int // storage of the queued buffers
-	deficit    int // bytes that may still be sent in this round
+	bytes      int    // storage of the queued buffers
+	deficit    int    // bytes that may still be sent in this round
+	since      uint64 // dgramQueue.share when deficit was last granted
 	next       *dgramBucket
 	listed     bool
 
@@ -81,7 +88,7 @@ func (l *bucketList) pop() *dgramBucket {
 // dgramQueue is owned by the loop.
 type dgramQueue struct {
 	buckets [dgramBuckets]*dgramBucket
-	fresh   bucketList // buckets that were empty: sparse flows
+	fresh   bucketList // buckets that were empty and have quantum left: sparse flows
 	served  bucketList // buckets that have used up a quantum
 	// skipped are those of fresh and served that wait for their path in this turn.
 	skippedFresh, skippedServed bucketList
@@ -89,6 +96,8 @@ type dgramQueue struct {
 	bytes    int
 	packets  int
 	quantum  int
+	listed   uint64        // buckets that have packets
+	share    uint64        // bytes that a bucket which always had packets has sent, times shareUnit
 	rtt      time.Duration // of the slowest path
 	reserve  time.Duration // what a bulk flow may wait in any case
 	dropped  uint64        // by the bound
@@ -100,12 +109,7 @@ type dgramQueue struct {
 
 // push appends b, which the queue owns from now on.
 func (q *dgramQueue) push(now instant, b *PacketBuf) {
-	i := (b.Flow * 0x9e3779b97f4a7c15) >> 56
-	k := q.buckets[i]
-	if k == nil {
-		k = new(dgramBucket)
-		q.buckets[i] = k
-	}
+	k := q.bucket(b.Flow)
 	b.queued, b.next = now, nil
 	if k.tail == nil {
 		k.head = b
@@ -117,11 +121,49 @@ func (q *dgramQueue) push(now instant, b *PacketBuf) {
 	q.bytes += packetBufSize
 	q.packets++
 	if !k.listed {
-		k.listed, k.deficit = true, q.quantumBytes()
-		q.fresh.push(k)
+		q.list(k)
 	}
 	for q.bytes > maxQueuedDatagramBytes {
 		q.dropLongest()
+	}
+}
+
+// bucket returns the bucket of flow. If other flows wait in all that it may have, it shares one.
+func (q *dgramQueue) bucket(flow uint64) *dgramBucket {
+	i := (flow * 0x9e3779b97f4a7c15) >> 56 &^ (dgramWays - 1)
+	ways := q.buckets[i : i+dgramWays]
+	idle := -1
+	for i, k := range ways {
+		switch {
+		case k != nil && k.flow == flow:
+			return k
+		case idle < 0 && (k == nil || !k.listed):
+			idle = i
+		}
+	}
+	if idle < 0 {
+		return ways[flow%dgramWays]
+	}
+	if ways[idle] == nil {
+		ways[idle] = new(dgramBucket)
+	}
+	*ways[idle] = dgramBucket{flow: flow, deficit: q.quantumBytes(), since: q.share}
+	return ways[idle]
+}
+
+// list makes k, which was empty, eligible. It may go first with what it has left of a
+// quantum until the others have sent one: a call must not wait for a round of bulk flows
+// with each of its packets.
+func (q *dgramQueue) list(k *dgramBucket) {
+	k.listed = true
+	q.listed++
+	if q.share-k.since >= uint64(q.quantumBytes())*shareUnit {
+		k.deficit, k.since = q.quantumBytes(), q.share
+	}
+	if k.deficit > 0 {
+		q.fresh.push(k)
+	} else {
+		q.served.push(k)
 	}
 }
 
@@ -189,18 +231,15 @@ func (q *dgramQueue) peek(now instant) *PacketBuf {
 		}
 		if k.deficit <= 0 {
 			k.deficit += q.quantumBytes()
+			k.since = q.share
 			q.served.push(l.pop())
 			continue
 		}
 		q.codel(now, k)
 		if k.head == nil {
 			l.pop()
-			if l == &q.fresh && q.served.head != nil {
-				// One round among the others, or it would be sparse again at once.
-				q.served.push(k)
-			} else {
-				k.listed = false
-			}
+			k.listed = false
+			q.listed--
 			continue
 		}
 		q.current, q.fromList = k, l
@@ -212,6 +251,7 @@ func (q *dgramQueue) peek(now instant) *PacketBuf {
 func (q *dgramQueue) pop() *PacketBuf {
 	b := q.take(q.current)
 	q.current.deficit -= b.Len()
+	q.share += uint64(b.Len()) * shareUnit / q.listed
 	return b
 }
 

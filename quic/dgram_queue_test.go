@@ -112,6 +112,56 @@ func TestQueuePrefersSparseFlows(t *testing.T) {
 	}
 }
 
+// The packets of a call come more often than a round of the bulk flows ends; none of
+// them waits, since the call has not used its share.
+func TestQueueServesCallAtOnce(t *testing.T) {
+	for _, rate := range []float64{fastRate / 2, fastRate} {
+		qt := newQueueTest(t)
+		qt.q.setPaths(rate, 0, 0)
+		const call = 99
+		for flow := range uint64(8) {
+			qt.push(flow, quantumPacket, 50)
+		}
+		for i := range 500 {
+			bulk := 10 + i%30
+			if i == 0 {
+				bulk = 8 * quantumPackets // their first quantum, while they are new
+			}
+			for _, flow := range qt.take(bulk) {
+				qt.push(flow, quantumPacket, 1)
+			}
+			qt.push(call, 200, 1)
+			if flows := qt.take(1); flows[0] != call {
+				t.Fatalf("at %v bytes/s packet %d of the call waits behind flow %d", rate, i, flows[0])
+			}
+		}
+	}
+}
+
+// TestQueueSharesNoBucket: flows that come one after the other to the same place have buckets of
+// their own while there are any, and as many flows as there may be have some.
+func TestQueueSharesNoBucket(t *testing.T) {
+	qt := newQueueTest(t)
+	var same []uint64
+	for flow := uint64(1); len(same) < dgramWays+1; flow++ {
+		qt.q.bucket(flow)
+		if flow*0x9e3779b97f4a7c15>>56&^(dgramWays-1) == 0 {
+			same = append(same, flow)
+		}
+	}
+	seen := map[*dgramBucket]bool{}
+	for _, flow := range same {
+		qt.push(flow, 100, 2)
+		seen[qt.q.bucket(flow)] = true
+	}
+	if len(seen) != dgramWays {
+		t.Errorf("%d flows have %d buckets, want %d", len(same), len(seen), dgramWays)
+	}
+	if n := len(qt.take(100)); n != 2*len(same) {
+		t.Errorf("%d packets of %d", n, 2*len(same))
+	}
+}
+
 func TestQueueQuantum(t *testing.T) {
 	for _, test := range []struct {
 		rate float64
