@@ -30,7 +30,7 @@ const (
 	innerAckSize = 60
 	// innerPing marks the echoes, which like ICMP have no flow key.
 	innerPing     = math.MaxUint64
-	innerPingSize = 84
+	innerPingSize = 172
 	// innerTick is how often the timers of the flows are looked at.
 	innerTick = 2 * time.Millisecond
 	// innerAckEvery is how many segments in order one acknowledgment is for, as by GRO.
@@ -44,6 +44,7 @@ type innerTCP struct {
 	mu    sync.Mutex
 	flows []*innerFlow
 	pings []time.Duration // round-trip times of the pings that were answered
+	call  uint64          // flow of UDP that the pings belong to; 0: none, they are of ICMP
 	epoch time.Time
 	stop  chan struct{}
 }
@@ -398,6 +399,9 @@ func (f *innerFlow) acknowledged(now time.Duration, segments int, newest, rtt ti
 func (it *innerTCP) ping(from *Conn, at uint64) {
 	b := it.packet(innerPing, sched.ClassOther, innerPingSize, at)
 	b.Flow = 0
+	if it.call != 0 {
+		b.Flow, b.Class = it.call, sched.ClassUDP
+	}
 	from.SendDatagrams([]*PacketBuf{b})
 }
 

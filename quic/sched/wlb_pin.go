@@ -112,7 +112,7 @@ func (s *wlb) pickPinned(now time.Duration, w *Work, paths []Path, t tier) int {
 			s.enterPeriod(f)
 		}
 		if newPeriod || now >= f.arrival || now < s.eagerUntil && f.pinned < s.eagerFrom {
-			i = s.reconsider(now, f, i, w.Age, paths, t)
+			i = s.reconsider(now, f, i, w, paths, t)
 		}
 	}
 	if paths[i].Blocked != NotBlocked {
@@ -223,7 +223,7 @@ func (s *wlb) bestForFlow(paths []Path, t tier, except int) int {
 // nearer returns the index of a path on which f arrives clearly sooner than on path i, -1 if
 // there is none. A flow that its path does not limit can gain nothing but that; one of
 // acknowledgments holds up what they acknowledge.
-func (s *wlb) nearer(now time.Duration, f *flow, i int, paths []Path, t tier) int {
+func (s *wlb) nearer(now time.Duration, f *flow, i int, udp bool, paths []Path, t tier) int {
 	best, soonest := -1, s.oneWay(i, &paths[i])-holdBudget
 	for j := range paths {
 		q, v := s.at(j), &paths[j]
@@ -231,7 +231,7 @@ func (s *wlb) nearer(now time.Duration, f *flow, i int, paths []Path, t tier) in
 		if v.MinRTT == 0 || 4*v.MinRTT > 3*paths[i].MinRTT || q.tier != t || q.share == 0 || v.Loss >= lossyPath {
 			continue
 		}
-		room := f.small(q) || now-q.trial.full > fullFor && q.promise-q.pins.used > 2*f.rate
+		room := f.small(q) || udp && f.modest(q) || q.hasRoom(now, f)
 		if a := s.oneWay(j, v); room && a < soonest {
 			best, soonest = j, a
 		}
@@ -239,18 +239,31 @@ func (s *wlb) nearer(now time.Duration, f *flow, i int, paths []Path, t tier) in
 	return best
 }
 
+// hasRoom says that p was not full lately and, as far as is known, would not be with f.
+// A path that never was may carry much more than it has carried.
+func (p *wlbPath) hasRoom(now time.Duration, f *flow) bool {
+	return now-p.trial.full > fullFor && (!p.trial.proven || p.promise-p.pins.used > 2*f.rate)
+}
+
 // small says that f was measured, and hardly counts on p.
 func (f *flow) small(p *wlbPath) bool {
 	return f.rate > 0 && max(f.bytes, int(f.rate*period.Seconds())) < p.bigFlow()
 }
 
-// reconsider moves f from path i, where its packets have waited for age, if another one is
-// clearly better, and returns where it is then.
-func (s *wlb) reconsider(now time.Duration, f *flow, i int, age time.Duration, paths []Path, t tier) int {
+// modest says that f uses so little of a fair share of p that the queue in front of the
+// paths lets it go first. Of UDP that is a call; a flow of TCP may only be about to begin.
+func (f *flow) modest(p *wlbPath) bool {
+	return f.rate > 0 && 2*f.rate < p.promise/float64(p.sharers()+1)
+}
+
+// reconsider moves f from path i, where w waits for it, if another one is clearly better,
+// and returns where it is then.
+func (s *wlb) reconsider(now time.Duration, f *flow, i int, w *Work, paths []Path, t tier) int {
 	p := s.at(i)
-	small := f.small(p)
-	if small || f.rate > 0 && now-p.trial.full > max(fullFor, 2*srtt(&paths[i])) {
-		if j := s.nearer(now, f, i, paths, t); j >= 0 && now-f.pinned >= gapSettleTime {
+	udp := w.Class == ClassUDP
+	small := f.small(p) || udp && f.modest(p)
+	if small || f.rate > 0 && (udp || now-p.trial.full > max(fullFor, 2*srtt(&paths[i]))) {
+		if j := s.nearer(now, f, i, udp, paths, t); j >= 0 && now-f.pinned >= gapSettleTime {
 			s.move(now, f, p, s.at(j), f.rate)
 			return j
 		}
@@ -282,7 +295,7 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, age time.Duration, p
 	if eager && paths[j].MinRTT > 0 {
 		rtt = paths[j].MinRTT // there is no queue yet
 	}
-	here := srtt(&paths[i]) + age
+	here := srtt(&paths[i]) + w.Age
 	begins := min(f.rate*float64(here)/float64(rtt), q.promise)
 	switch {
 	case p.lossySince != 0 && now-p.lossySince >= lossyFor && paths[j].Loss < paths[i].Loss/2:

@@ -26,7 +26,7 @@ func (s *wlb) pickUDP(now time.Duration, w *Work, paths []Path, t tier) int {
 	if f == nil {
 		f = s.flows.insert(w.Flow, now)
 	}
-	if f.period != s.period {
+	if f.pinned == 0 && f.period != s.period { // else pickPinned has to do with it
 		s.enterPeriod(f)
 	}
 	if s.suffers(now, f, w.Size, paths, t) {
@@ -85,15 +85,22 @@ func (s *wlb) suffers(now time.Duration, f *flow, size int, paths []Path, t tier
 	return n > 1 && f.dense != 0 && s.period < f.dense+densePeriods && max(f.bytes, int(f.rate*period.Seconds())) >= large
 }
 
-// pinWhereItIs pins f to the path of its last packet, unless another one promises much more.
+// pinWhereItIs pins f to the path of its last packet, unless another one promises much more,
+// or is nearer and has room.
 func (s *wlb) pinWhereItIs(now time.Duration, f *flow, paths []Path, t tier) {
 	best := s.bestForFlow(paths, t, -1)
 	for i := range paths {
 		p := s.at(i)
-		if best >= 0 && p.id == f.path && p.tier == t && p.expected()*gainAtOnce >= s.at(best).expected() {
-			best = i
-			break
+		if best < 0 || p.id != f.path || p.tier != t {
+			continue
 		}
+		if p.expected()*gainAtOnce >= s.at(best).expected() || p.hasRoom(now, f) {
+			best = i
+		}
+		if j := s.nearer(now, f, i, true, paths, t); j >= 0 {
+			best = j
+		}
+		break
 	}
 	if best >= 0 {
 		bytes := f.bytes

@@ -109,3 +109,42 @@ func TestWLBUDPFlood(t *testing.T) {
 		}
 	}
 }
+
+// TestWLBCallBesideBulkFlows: bulk flows keep both paths full, and a call that began on the
+// far one, while nothing else was there, goes to the near one and stays.
+func TestWLBCallBesideBulkFlows(t *testing.T) {
+	paths := []Path{path(0, 25*ms, 50*mbit), path(1, 55*ms, 50*mbit)}
+	paths[0].MinRTT, paths[1].MinRTT = 20*ms, 50*ms
+	away := []Path{suspect(paths[0]), paths[1]}
+	for _, tt := range []struct {
+		name string
+		size int // of the packets of the call, each 5 ms
+	}{{"voice", 172}, {"video", 1200}} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := NewWLB()
+			call := udp
+			call.Size = tt.size
+			var counts [2]int
+			for now := time.Second; now < 6*time.Second; now += ms {
+				now := now
+				view := paths
+				if now < 2*time.Second {
+					view = away
+				}
+				s.Pick(now, control, []Path{blocked(view[0]), blocked(view[1])})
+				for flow := range uint64(8) {
+					pathOfFlow(s, now, tcp(100+flow), view)
+				}
+				if now%(5*ms) != 0 {
+					continue
+				}
+				if i := pathOfFlow(s, now, call, view); now >= 4*time.Second {
+					counts[i]++
+				}
+			}
+			if counts[1] > 0 {
+				t.Errorf("packets %v", counts)
+			}
+		})
+	}
+}
