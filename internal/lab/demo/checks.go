@@ -204,7 +204,12 @@ func (r *runner) checkBond(ctx context.Context) error {
 		r.check(share >= minShare, "share-"+l.Name(), "%", 100*share, fmt.Sprintf("at least %.0f", 100*minShare),
 			"    of it carried by link %s", l.Name())
 	}
-	r.check(true, "delay-under-load", "ms", delay, "", "    meanwhile, round trip of a call's packets: mean")
+	var far time.Duration
+	for _, l := range r.links {
+		far = max(far, l.RTT())
+	}
+	r.check(delay <= milliseconds(far), "delay-under-load", "ms", delay, fmt.Sprintf("at most %.0f", milliseconds(far)),
+		"    meanwhile, round trip of a call's packets: mean")
 	r.check(true, "worst-delay-under-load", "ms", worst, "", "    meanwhile, round trip of a call's packets: worst 0.1 s")
 	return nil
 }
