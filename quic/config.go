@@ -54,7 +54,9 @@ type Config struct {
 	MaxIdleTimeout   time.Duration // default 120 s
 	HandshakeTimeout time.Duration // default 10 s
 	// KeepAlive is the interval of PING frames on each path that is silent. 0: none. With it, a
-	// path that has not answered for long is asked again every 2 s at least.
+	// path that has not answered for long is asked again every 2 s at least. A client with one
+	// path should have it: if a NAT gives it another address while it only receives, the
+	// server cannot reach it before it has sent something.
 	KeepAlive time.Duration
 
 	MaxIncomingStreams    int64 // bidirectional, default 100

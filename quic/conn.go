@@ -137,6 +137,7 @@ type Conn struct {
 	viewPaths    []*pathState
 	controlDue   bool    // some control frame may be pending
 	lastDatagram instant // sent or received
+	lastStream   instant // stream data received
 	keepAlive    time.Duration
 
 	// Scratch, reused.

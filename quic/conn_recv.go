@@ -512,6 +512,7 @@ func (c *Conn) handleAppFrame(now instant, p *pathState, f *wire.Frame, at *tupl
 			return c.handleAck(now, s.path, appSpace, f, p)
 		}
 	case wire.FrameTypeStream:
+		c.lastStream = now
 		if p.phase == pathDead {
 			c.usedWhileDead(now, p)
 		}

@@ -15,7 +15,8 @@ const (
 	minSuspicion = 25 * time.Millisecond
 	// minSuspect is how long a suspect path is waited for at least.
 	minSuspect = 250 * time.Millisecond
-	// idleProbe is the interval of PINGs on a silent path while datagrams flow.
+	// idleProbe is the interval of PINGs on a silent path while datagrams flow, or a client
+	// receives stream data.
 	idleProbe = 200 * time.Millisecond
 	// recentTraffic is how long after the last datagram idleProbe goes on.
 	recentTraffic = 5 * time.Second
@@ -151,7 +152,7 @@ func (c *Conn) keepAliveTime(p *pathState) instant {
 		return 0
 	}
 	every := c.keepAlive
-	if len(c.paths) > 1 && c.carriesDatagrams(c.turnTime) {
+	if len(c.paths) > 1 && (c.carriesDatagrams(c.turnTime) || c.isClient && c.receivesStreams(c.turnTime)) {
 		every = idleProbe
 	}
 	if every == 0 {
@@ -166,6 +167,12 @@ func (c *Conn) keepAliveTime(p *pathState) instant {
 // carriesDatagrams says that some were sent or received lately.
 func (c *Conn) carriesDatagrams(now instant) bool {
 	return c.lastDatagram != 0 && now.sub(c.lastDatagram) < recentTraffic
+}
+
+// receivesStreams says that stream data came lately. A client that only receives would not
+// notice that its address has changed, and the peer cannot reach it before it has sent.
+func (c *Conn) receivesStreams(now instant) bool {
+	return c.lastStream != 0 && now.sub(c.lastStream) < recentTraffic
 }
 
 // checkAlive runs the liveness timers of p.

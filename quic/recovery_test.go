@@ -4,6 +4,7 @@ package quic
 
 import (
 	"math"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -162,4 +163,28 @@ func TestFlappingLink(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRebindingWhileReceiving: a client that only receives, without keep-alive, sends
+// something all the same on a path that is silent. So the server knows its new address there
+// before it needs that path.
+func TestRebindingWhileReceiving(t *testing.T) {
+	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		client, server := n.connect(t)
+		n.addPath(t, client, server)
+		client.SetPathBackup(1, true)
+		server.SetPathBackup(1, true)
+		time.Sleep(200 * ms)
+		n.troubles.Go(func() {
+			time.Sleep(100 * ms)
+			a := n.sockets[1].LocalAddr()
+			n.Rebind(a, netip.AddrPortFrom(a.Addr(), 60000))
+			time.Sleep(idleProbe + 4*60*ms) // a PING, and validation of the address
+			n.blackhole(0, 10*time.Second)
+		})
+		if d := transfer(t, server, client, 2e6); d > 1500*ms { // 0.8 s on either link alone
+			t.Errorf("2 MB took %v", d)
+		}
+		n.troubles.Wait()
+	})
 }
