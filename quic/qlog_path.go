@@ -146,9 +146,16 @@ func (l *qlogPath) metricsChanged() {
 	l.q.emit("quic:recovery_metrics_updated", l.p, data...)
 }
 
-// lost tells that a packet is given up; trigger is empty if that says nothing about the
-// network.
+// lost tells that a packet is given up. It has a trigger if that says something about the
+// network: as many count as lost, and the MTU probes. A packet of acknowledgments only is
+// never lost: the peer need not tell that it came. RFC 9002 section 6.1.
 func (l *qlogPath) lost(sp spaceID, pn packetNumber, flags sentFlags, trigger string) {
+	if flags&(packetInFlight|sentAckEliciting) == 0 {
+		return
+	}
+	if flags&packetInFlight == 0 || flags&sentDiscarded != 0 { // sent to another address, or into a silence
+		trigger = ""
+	}
 	typ := [...]string{initialSpace: "initial", handshakeSpace: "handshake", appSpace: "1RTT"}[sp]
 	if sp == appSpace && l.p.id == 0 && pn < l.q.oneRTTFrom {
 		typ = "0RTT"

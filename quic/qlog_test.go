@@ -159,8 +159,7 @@ func TestQlogOfTroubledPaths(t *testing.T) {
 	lost := slices.DeleteFunc(c.of("quic:packet_lost", `"trigger":`), func(e qlogEvent) bool {
 		return e.Tuple != "0" || e.Data["is_mtu_probe_packet"] != nil
 	})
-	// What was in flight when a path was in doubt, or had another address, does not count.
-	if uint64(len(lost)) < losses || losses == 0 {
+	if uint64(len(lost)) != losses || losses == 0 {
 		t.Errorf("%d packets lost on path 0 in the log, %d counted", len(lost), losses)
 	}
 	for _, want := range []struct {
@@ -200,6 +199,44 @@ func qlogOf(t *testing.T) (*qlogSink, *qlogBuffer) {
 	b := &qlogBuffer{vantage: qlog.Client}
 	b.trace = qlog.NewTrace(b, qlog.Client, "00")
 	return &qlogSink{h: b.trace, c: &Conn{isClient: true, e: &Endpoint{}, cp: &wire.Draft21}}, b
+}
+
+// TestQlogLost: packets that do not count as lost have no trigger, and one that only
+// acknowledges is not lost.
+func TestQlogLost(t *testing.T) {
+	q, log := qlogOf(t)
+	lt := newLossTest(t)
+	lt.log = &qlogPath{q: q, p: &pathState{}}
+	lt.warm(100 * ms)
+	lt.send(0)
+	lt.resetForNewAddress()
+	lt.send(0)
+	lt.resumeCarefully(at(0))
+	lt.sendAs(0, appSpace, inFlightPacket|sentMTUProbe)
+	lt.sendAs(0, appSpace, 0)
+	lt.send(0)
+	lt.sendAs(0, appSpace, packetInFlight)
+	lt.sendN(99*ms, 2)
+	lt.ack(100*ms, r(7, 8))
+	log.end(t)
+	var got []string
+	for _, e := range log.events(t).of("quic:packet_lost", "") {
+		data, _ := json.Marshal(e.Data)
+		got = append(got, string(data))
+	}
+	header := func(pn int) string {
+		return fmt.Sprintf(`{"header":{"packet_number":%d,"packet_type":"1RTT"}`, pn)
+	}
+	want := []string{
+		header(1) + `}`,
+		header(2) + `}`,
+		header(3) + `,"is_mtu_probe_packet":true,"trigger":"reordering_threshold"}`,
+		header(5) + `,"trigger":"reordering_threshold"}`,
+		header(6) + `,"trigger":"time_threshold"}`,
+	}
+	if !slices.Equal(got, want) || lt.packetsLost != 2 {
+		t.Errorf("%d counted, logged:\n%s\nwant:\n%s", lt.packetsLost, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
 }
 
 // TestQlogFrames: each frame type has the fields of the drafts, and those of multipath
