@@ -97,7 +97,9 @@ func runCommand(ctx context.Context, mode Mode, args []string, stdout, stderr io
 	for _, w := range cfg.Warnings {
 		log.Warn(w)
 	}
-	go processors.Adapt(ctx)
+	adapting, stopAdapting := context.WithCancel(ctx)
+	defer stopAdapting()
+	go processors.Adapt(adapting)
 	run := RunClient
 	if mode == ModeServer {
 		run = RunServer

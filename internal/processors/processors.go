@@ -22,18 +22,24 @@ const (
 	// spareAt is the part of one processor less below which there are to be fewer. Work
 	// that filled fullAt of one takes a quarter more of two, by the idle threads.
 	spareAt = 0.75
-	// calmPeriods is for how many periods it must be so: more processors cost less than
-	// what waits while they are missing.
-	calmPeriods = 20
-	// period is between two looks, idlePeriod while less than idleAt of a processor is used.
+	// calmTime is for how long it must be so: more processors cost less than what waits
+	// while they are missing.
+	calmTime = 2 * time.Second
+	// period is between two looks: work that comes has its processors, or the first two,
+	// after less than two of them. Shorter ones would take a burst for more. idlePeriod is
+	// while less than idleAt of a processor is used, when a look wakes a thread for itself:
+	// four a second take 0.05 % of a processor.
 	period     = 100 * time.Millisecond
-	idlePeriod = 500 * time.Millisecond
+	idlePeriod = 250 * time.Millisecond
 	idleAt     = 0.05
+	// limitPeriod is between two questions for how many processors there are: the limit of
+	// a control group, or the affinity, may have changed, and Go stops asking when it is told.
+	limitPeriod = 30 * time.Second
 )
 
 // Adapt sets the number of processors of the program until ctx ends, between one and what
-// Go began with. It does nothing where the user has set GOMAXPROCS, or the system does not
-// tell what the program uses.
+// Go would use. It does nothing where the user has set GOMAXPROCS, or the system does not
+// tell what the program uses, or one is all there are.
 func Adapt(ctx context.Context) {
 	last, ok := cpuTime()
 	if !ok || os.Getenv("GOMAXPROCS") != "" {
@@ -44,11 +50,11 @@ func Adapt(ctx context.Context) {
 		return
 	}
 	set(d.n)
-	defer set(d.most)
-	wait := period
-	timer := time.NewTimer(wait)
+	defer func() { set(d.most) }()
+	timer := time.NewTimer(period)
 	defer timer.Stop()
-	for from := time.Now(); ; {
+	from := time.Now()
+	for asked := from; ; {
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -56,17 +62,30 @@ func Adapt(ctx context.Context) {
 		}
 		now := time.Now()
 		cpu, _ := cpuTime()
-		used := (cpu - last).Seconds() / now.Sub(from).Seconds()
+		took := now.Sub(from)
+		used := (cpu - last).Seconds() / took.Seconds()
 		from, last = now, cpu
-		if d.update(used) {
-			set(d.n)
+		changed := d.update(used, took)
+		wait := nextLook(used)
+		if wait == period && now.Sub(asked) >= limitPeriod {
+			asked = now
+			runtime.SetDefaultGOMAXPROCS()
+			d.limit(runtime.GOMAXPROCS(0))
+			changed = true
 		}
-		wait = period
-		if used < idleAt {
-			wait = idlePeriod
+		if changed {
+			set(d.n)
 		}
 		timer.Reset(wait)
 	}
+}
+
+// nextLook is the time until the next look if so many processors were used until now.
+func nextLook(used float64) time.Duration {
+	if used < idleAt {
+		return idlePeriod
+	}
+	return period
 }
 
 func set(n int) {
@@ -77,17 +96,17 @@ func set(n int) {
 // demand decides how many processors there are to be.
 type demand struct {
 	n, most int
-	calm    int // periods in a row in which there was one too many
+	calm    time.Duration // for how long there has been one too many
 }
 
 // update takes how many processors were used in a period. It reports whether n changed.
-func (d *demand) update(used float64) (changed bool) {
+func (d *demand) update(used float64, period time.Duration) (changed bool) {
 	switch {
 	case used > fullAt*float64(d.n) && d.n < d.most:
 		d.n, d.calm = min(2*d.n, d.most), 0
 		return true
 	case d.n > 1 && used < spareAt*float64(d.n-1):
-		if d.calm++; d.calm == calmPeriods {
+		if d.calm += period; d.calm >= calmTime {
 			d.n, d.calm = d.n-1, 0
 			return true
 		}
@@ -95,4 +114,10 @@ func (d *demand) update(used float64) (changed bool) {
 		d.calm = 0
 	}
 	return false
+}
+
+// limit notes how many processors there are at most from now on.
+func (d *demand) limit(most int) {
+	d.most = most
+	d.n = min(d.n, most)
 }
