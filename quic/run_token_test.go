@@ -6,8 +6,10 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/congestion"
 )
@@ -99,14 +101,32 @@ func TestTurnOfTheSender(t *testing.T) {
 	})
 }
 
+// ccOfGoroutine counts the packets that one goroutine has sent.
+type ccOfGoroutine struct {
+	ccRecorder
+	goroutine string
+	sent      atomic.Int32
+}
+
+func (c *ccOfGoroutine) PacketSent(time.Duration, int, int, bool) {
+	if thisGoroutine() == c.goroutine {
+		c.sent.Add(1)
+	}
+}
+
+func thisGoroutine() string {
+	var b [64]byte
+	return strings.Fields(string(b[:runtime.Stack(b[:], false)]))[1]
+}
+
 // TestTurnsOfTheSender: what does not fit one batch leaves in the next turns, of the same
 // goroutine, but not without end: then it is the loop's.
 func TestTurnsOfTheSender(t *testing.T) {
 	bothSides(t, func(t *testing.T, tc *testConn) {
 		c := tc.core()
 		l := &c.paths[0].loss
-		l.cc = &ccRecorder{window: 1 << 30}
-		l.pacer = congestion.NewPacer(l.cc.Window())
+		cc := &ccOfGoroutine{ccRecorder: ccRecorder{window: 1 << 30}, goroutine: thisGoroutine()}
+		l.cc, l.pacer = cc, congestion.NewPacer(cc.Window())
 		const size, inBatch = 1000, txBatchSize / (1000 + 100)
 		for _, n := range []int{2 * inBatch, 2 * maxTurns * inBatch} {
 			tc.sent = make(chan *peerDatagram, n+10)
@@ -115,12 +135,13 @@ func TestTurnsOfTheSender(t *testing.T) {
 				bufs = append(bufs, datagram(1, size))
 			}
 			c.mb.putDatagrams(bufs)
+			cc.sent.Store(0)
 			c.sendHere()
 			least, most := n, n
 			if n > maxTurns*inBatch {
 				least, most = maxTurns*inBatch, maxTurns*txBatchSize/size
 			}
-			if got := len(tc.sent); got < least || got > most {
+			if got := int(cc.sent.Load()); got < least || got > most {
 				t.Errorf("%d of %d datagrams were sent at once", got, n)
 			}
 			synctest.Wait()
