@@ -109,17 +109,18 @@ type Conn struct {
 	peerGrease      bool // the peer takes any QUIC Bit
 
 	// 1-RTT.
-	appKeys    appKeys
-	appCrypto  cryptoStream
-	multipath  bool
-	cp         *wire.CodePoints // nil while multipath is not negotiated
-	byCID      map[localCIDKey]*idState
-	ids        []*idState // by path id, without those that are gone
-	nextPathID PathID     // smallest id without a state yet
-	paths      []*pathState
-	wishes     []pathWish
-	preferred  preferredMove
-	nextWish   instant // when the next of them that was tried in vain is due
+	appKeys     appKeys
+	appCrypto   cryptoStream
+	multipath   bool
+	cp          *wire.CodePoints // nil while multipath is not negotiated
+	byCID       map[localCIDKey]*idState
+	retiredCIDs []localCIDKey // the latest, see keptRetiredCIDs
+	ids         []*idState    // by path id, without those that are gone
+	nextPathID  PathID        // smallest id without a state yet
+	paths       []*pathState
+	wishes      []pathWish
+	preferred   preferredMove
+	nextWish    instant // when the next of them that was tried in vain is due
 
 	localMaxPathID       PathID
 	ackedMaxPathID       PathID // that the peer is known to know

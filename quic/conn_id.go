@@ -263,6 +263,21 @@ func (c *Conn) dropRemoteCIDs(s *idState) {
 	s.retire = nil
 }
 
+// keptRetiredCIDs is how many of the connection ids that the peer has retired stay known: what
+// it sent before over a slower way is late, and a stateless reset in answer could end the
+// connection. As many as it may use of two paths.
+const keptRetiredCIDs = 2 * cidsPerPath
+
+// retireLocal stops accepting packets for id, and drops those that are late.
+func (c *Conn) retireLocal(id localCIDKey) {
+	delete(c.byCID, id)
+	if len(c.retiredCIDs) == keptRetiredCIDs {
+		c.e.table.remove(c.retiredCIDs[0], c)
+		c.retiredCIDs = append(c.retiredCIDs[:0], c.retiredCIDs[1:]...)
+	}
+	c.retiredCIDs = append(c.retiredCIDs, id)
+}
+
 // handleRetireConnectionID processes RETIRE_CONNECTION_ID and PATH_RETIRE_CONNECTION_ID.
 func (c *Conn) handleRetireConnectionID(now instant, f *wire.Frame) error {
 	s, err := c.checkPathID(f.PathID, f.Type)
@@ -276,8 +291,7 @@ func (c *Conn) handleRetireConnectionID(now instant, f *wire.Frame) error {
 		if l.seq != f.Sequence {
 			continue
 		}
-		delete(c.byCID, l.id)
-		c.e.table.remove(l.id, c)
+		c.retireLocal(l.id)
 		s.local = append(s.local[:i], s.local[i+1:]...)
 		break
 	}

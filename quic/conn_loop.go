@@ -195,6 +195,9 @@ func (c *Conn) end() {
 			s.path.batch.release()
 		}
 	}
+	for _, id := range c.retiredCIDs {
+		c.e.table.remove(id, c)
+	}
 	if !c.isClient {
 		c.e.table.removeInitial(c.initialDCID, c)
 		if !c.handshakeSeen {

@@ -234,8 +234,8 @@ func (end *randomEnd) checkIDs() error {
 			}
 		}
 	}
-	if locals != len(c.byCID) || locals != len(end.e.table.byCID) {
-		return fmt.Errorf("%d connection ids, in the tables %d and %d", locals, len(c.byCID), len(end.e.table.byCID))
+	if n := len(c.retiredCIDs); n > keptRetiredCIDs || locals != len(c.byCID) || locals+n != len(end.e.table.byCID) {
+		return fmt.Errorf("%d connection ids and %d retired ones, in the tables %d and %d", locals, n, len(c.byCID), len(end.e.table.byCID))
 	}
 	if tokens != len(end.e.table.byToken) && !end.peer.held { // a peer may give the same one twice
 		return fmt.Errorf("%d reset tokens, in the table %d", tokens, len(end.e.table.byToken))
