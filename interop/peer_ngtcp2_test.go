@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -44,50 +46,60 @@ func runNgtcp2(ctx context.Context, o endpoint.Options) error {
 func ngtcp2Server(ctx context.Context, o endpoint.Options) error {
 	args := []string{"-q", "--htdocs=" + o.WWW}
 	switch o.TestCase {
-	case "handshake", "transfer", "multiconnect", "resumption", "zerortt", "http3", "keyupdate", "ecn":
+	case "handshake", "transfer", "multiconnect", "resumption", "zerortt", "http3", "keyupdate", "ecn", "connectionmigration":
 	case "retry":
 		args = append(args, "--validate-addr")
-	case "connectionmigration":
-		preferred, err := freeAddress(o.Listen)
-		if err != nil {
-			return err
-		}
-		args = append(args, "--preferred-ipv4-addr="+preferred.String())
 	case "chacha20":
 		args = append(args, onlyChaCha20)
 	default:
 		return errUnsupported
 	}
+	// It takes no port of the system's choice, and somebody else may have bound the port
+	// that was free a moment ago.
+	for attempt := 1; ; attempt++ {
+		listened, err := ngtcp2ServerAt(ctx, o, args)
+		if err == nil || listened || ctx.Err() != nil || attempt == 5 {
+			return err
+		}
+	}
+}
+
+// ngtcp2ServerAt runs the server at a free port and reports whether it came to listen there.
+func ngtcp2ServerAt(ctx context.Context, o endpoint.Options, args []string) (listened bool, err error) {
 	address, err := freeAddress(o.Listen)
 	if err != nil {
-		return err
+		return false, err
 	}
-	host := address.IP.String()
-	args = append(args, host, fmt.Sprint(address.Port), filepath.Join(o.Certs, "priv.key"), filepath.Join(o.Certs, "cert.pem"))
+	bound := []int{address.Port}
+	args = slices.Clip(args)
+	if o.TestCase == "connectionmigration" {
+		preferred, err := freeAddress(o.Listen)
+		if err != nil {
+			return false, err
+		}
+		bound = append(bound, preferred.Port)
+		args = append(args, "--preferred-ipv4-addr="+preferred.String())
+	}
+	args = append(args, address.IP.String(), fmt.Sprint(address.Port), filepath.Join(o.Certs, "priv.key"), filepath.Join(o.Certs, "cert.pem"))
 	cmd := exec.CommandContext(ctx, "gtlsserver", args...)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Start(); err != nil {
-		return err
+		return false, err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	for { // until it listens
-		probe, err := net.ListenUDP("udp", address)
-		if err != nil {
-			break
-		}
-		probe.Close()
+	for !hasBound(cmd.Process.Pid, bound) {
 		select {
 		case err := <-ended:
-			return fmt.Errorf("gtlsserver has ended: %w", err)
+			return false, fmt.Errorf("gtlsserver has ended: %w", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 	listening(address.AddrPort())
 	if err := <-ended; ctx.Err() == nil {
-		return err
+		return true, err
 	}
-	return nil
+	return true, nil
 }
 
 // freeAddress finds a port for a program that does not tell which one it has chosen.
@@ -102,6 +114,34 @@ func freeAddress(listen string) (*net.UDPAddr, error) {
 	}
 	defer udp.Close()
 	return udp.LocalAddr().(*net.UDPAddr), nil
+}
+
+// hasBound reports whether the process has UDP sockets at all of these ports. Binding them
+// to find out would keep the process from it.
+func hasBound(pid int, ports []int) bool {
+	inodes := make(map[string]int) // of the links in /proc/PID/fd: port
+	for _, table := range []string{"udp", "udp6"} {
+		text, _ := os.ReadFile("/proc/net/" + table)
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line) // number, address:port in hex, …, the inode as tenth
+			if len(f) < 10 {
+				continue
+			}
+			_, hex, _ := strings.Cut(f[1], ":")
+			if port, err := strconv.ParseUint(hex, 16, 16); err == nil {
+				inodes["socket:["+f[9]+"]"] = int(port)
+			}
+		}
+	}
+	found := make(map[int]bool)
+	dir := fmt.Sprintf("/proc/%d/fd/", pid)
+	entries, _ := os.ReadDir(dir)
+	for _, entry := range entries {
+		if link, err := os.Readlink(dir + entry.Name()); err == nil {
+			found[inodes[link]] = true
+		}
+	}
+	return !slices.ContainsFunc(ports, func(port int) bool { return !found[port] })
 }
 
 func ngtcp2Client(ctx context.Context, o endpoint.Options) error {
