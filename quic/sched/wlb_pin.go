@@ -175,14 +175,21 @@ func (s *wlb) enterPeriod(f *flow) {
 	f.period, f.bytes = s.period, 0
 }
 
-// fills says that f takes more to q, which has come back and is not full, than p loses:
-// a window that only made a queue on p is not missed there. stretch is what the queue makes of
-// the shortest round trip, and begins the rate in bytes/s that the window of f makes on q.
+// fills says that f takes more to q, which has come back and has room for most of it, than p
+// loses: a window that only made a queue on p is not missed there. stretch is what the queue makes
+// of the shortest round trip, and begins the rate in bytes/s that the window of f makes on q.
 func (p *wlbPath) fills(q *wlbPath, f *flow, stretch, begins float64) bool {
 	room := q.trial.was - q.pins.used
+	if 2*room < begins {
+		return false // it would get less there than it has, and others grow slowly into its place
+	}
 	loss := min(p.pins.used*stretch, p.rate) - min(max(p.pins.used-f.rate, 0)*stretch, p.rate)
 	return min(begins, room) > gainAtGap*loss
 }
+
+// steadyRTT is the round trip without what a pause of the link or the machine adds to some: no
+// window grows by that.
+func steadyRTT(v *Path) time.Duration { return max(srtt(v)-2*v.RTTVar, v.MinRTT) }
 
 // move puts f from p to q, where it begins with a rate in bytes/s.
 func (s *wlb) move(now time.Duration, f *flow, p, q *wlbPath, begins float64) {
@@ -295,7 +302,7 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, w *Work, paths []Pat
 	if eager && paths[j].MinRTT > 0 {
 		rtt = paths[j].MinRTT // there is no queue yet
 	}
-	here := srtt(&paths[i]) + w.Age
+	here := steadyRTT(&paths[i]) + w.Age
 	begins := min(f.rate*float64(here)/float64(rtt), q.promise)
 	switch {
 	case p.lossySince != 0 && now-p.lossySince >= lossyFor && paths[j].Loss < paths[i].Loss/2:

@@ -554,12 +554,56 @@ func TestWLBFills(t *testing.T) {
 		wait   time.Duration // beyond the 20 ms of the round trip here
 		onFar  float64       // what others use there
 		begins bool
-	}{{0, 0, false}, {10 * ms, 0, true}, {80 * ms, 0, true}, {80 * ms, 50 * mbit, false}} {
+	}{{0, 0, false}, {10 * ms, 0, true}, {80 * ms, 0, true}, {80 * ms, 40 * mbit, false}, {80 * ms, 50 * mbit, false}} {
 		q.pins.used = tt.onFar
 		here := 20*ms + tt.wait
 		begins := f.rate * float64(here) / float64(50*ms)
 		if got := p.fills(q, f, float64(here)/float64(20*ms), begins); got != tt.begins {
 			t.Errorf("%+v: %v", tt, got)
 		}
+	}
+}
+
+// TestWLBReturnsWhatFits: a small link comes back beside a large one. It gets one of the flows,
+// not all that its window has room for; and none because the round trip was long for a moment.
+func TestWLBReturnsWhatFits(t *testing.T) {
+	const back, watched = 4 * time.Second, 100 * ms
+	for _, tt := range []struct {
+		name  string
+		flows int
+		large Path // when the other one comes back
+		moved int
+	}{
+		{"4 flows", 4, with(path(0, 40*ms, 300*mbit), func(p *Path) { p.MinRTT, p.RTTVar = 20*ms, 2*ms }), 1},
+		{"4 flows after a pause", 4, with(path(0, 80*ms, 300*mbit), func(p *Path) { p.MinRTT, p.RTTVar = 20*ms, 30*ms }), 1},
+		{"2 flows after a pause", 2, with(path(0, 80*ms, 300*mbit), func(p *Path) { p.MinRTT, p.RTTVar = 20*ms, 30*ms }), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const step = 400 * time.Microsecond // for a packet of each link
+			s := newWLB()
+			large, small := path(0, 25*ms, 300*mbit), path(1, 60*ms, 80*mbit)
+			s.known = []wlbPath{{id: 1, tier: tierNone, trial: trial{was: small.Rate}}}
+			homes := map[uint64]uint32{}
+			for n := 0; time.Duration(n)*step < back+watched; n++ {
+				now := time.Second + time.Duration(n)*step
+				views := []Path{large}
+				if now >= time.Second+back {
+					views = []Path{tt.large, small}
+				}
+				w := tcp(uint64(n%tt.flows + 1))
+				w.Size, w.Age = int(300*mbit*step.Seconds()), 10*ms
+				if i, _ := s.Pick(now, w, views); i >= 0 {
+					s.Sent(now, w, i, w.Size)
+					homes[w.Flow] = views[i].ID
+				}
+			}
+			moved := 0
+			for _, id := range homes {
+				moved += int(id)
+			}
+			if moved != tt.moved {
+				t.Errorf("%d of %d flows moved to the small link, want %d", moved, tt.flows, tt.moved)
+			}
+		})
 	}
 }
