@@ -84,8 +84,8 @@ func manyClients(n int) func(context.Context, *world, time.Duration) (values, er
 		if err != nil {
 			return nil, err
 		}
-		v[upMbps], v[upCPU] = up[mbps], up[serverCPU]
-		v[downMbps], v[downCPU] = down[mbps], down[serverCPU]
+		v[upMbps], v[upCPU], v[upCores] = up[mbps], up[serverCPU], up[serverCores]
+		v[downMbps], v[downCPU], v[downCores] = down[mbps], down[serverCPU], down[serverCores]
 		return v, nil
 	}
 }

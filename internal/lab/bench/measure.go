@@ -46,10 +46,12 @@ func (w *world) rate(ctx context.Context, d time.Duration, received func() int64
 	}
 	v := values{mbps: bytes * 8 / 1e6 / elapsed.Seconds()}
 	total := 0.0
-	for i, m := range []string{clientCPU, serverCPU} {
+	for i, m := range []struct{ perGB, cores string }{{clientCPU, clientCores}, {serverCPU, serverCores}} {
 		if w.ends[i] != nil {
-			v[m] = (u1[i].CPU - u0[i].CPU).Seconds() / (bytes / 1e9)
-			total += v[m]
+			used := (u1[i].CPU - u0[i].CPU).Seconds()
+			v[m.cores] = used / elapsed.Seconds()
+			v[m.perGB] = used / (bytes / 1e9)
+			total += v[m.perGB]
 			v[cpu] = total
 		}
 	}

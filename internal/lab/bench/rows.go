@@ -34,6 +34,8 @@ const (
 	cpu          = "cpu_s_per_gb" // both ends, per GB of payload that arrived
 	clientCPU    = "client_cpu_s_per_gb"
 	serverCPU    = "server_cpu_s_per_gb"
+	clientCores  = "client_cores" // processors that the end used
+	serverCores  = "server_cores"
 	pingMedian   = "ping_median_ms"
 	pingP99      = "ping_p99_ms"
 	clientIdle   = "client_idle_percent" // of a core
@@ -44,6 +46,8 @@ const (
 	serverPeak   = "server_peak_mb"
 	upMbps       = "up_mbps"
 	downMbps     = "down_mbps"
+	upCores      = "up_server_cores"
+	downCores    = "down_server_cores"
 	upCPU        = "up_server_cpu_s_per_gb"
 	downCPU      = "down_server_cpu_s_per_gb"
 	handshakes   = "handshakes_per_s"
@@ -62,6 +66,8 @@ var metrics = map[string]struct {
 	cpu:          {2, "CPU-s/GB"},
 	clientCPU:    {2, "CPU-s/GB client"},
 	serverCPU:    {2, "CPU-s/GB server"},
+	clientCores:  {2, "cores client"},
+	serverCores:  {2, "cores server"},
 	pingMedian:   {3, "ms median"},
 	pingP99:      {2, "ms p99"},
 	clientIdle:   {3, "% of a core client"},
@@ -72,6 +78,8 @@ var metrics = map[string]struct {
 	serverPeak:   {1, "MB server"},
 	upMbps:       {0, "Mbit/s up"},
 	downMbps:     {0, "Mbit/s down"},
+	upCores:      {2, "cores server up"},
+	downCores:    {2, "cores server down"},
 	upCPU:        {2, "CPU-s/GB server up"},
 	downCPU:      {2, "CPU-s/GB server down"},
 	handshakes:   {0, "handshakes/s"},
@@ -81,8 +89,8 @@ var metrics = map[string]struct {
 }
 
 var (
-	throughput = []string{mbps, cpu}
-	packets    = []string{mbps, pps, cpu}
+	throughput = []string{mbps, cpu, clientCores, serverCores}
+	packets    = []string{mbps, pps, cpu, clientCores, serverCores}
 )
 
 // fullSize stands for the largest UDP payload that is not fragmented.
@@ -136,7 +144,7 @@ func allRows() []row {
 	)
 	for _, n := range []int{1, 10, 100, 1000} {
 		rows = append(rows, row{fmt.Sprintf("clients-%d", n), n == 1 || n == 100, vpnPrograms, 0,
-			[]string{upMbps, upCPU, downMbps, downCPU, handshakes, handshakeCPU}, manyClients(n)})
+			[]string{upMbps, upCPU, upCores, downMbps, downCPU, downCores, handshakes, handshakeCPU}, manyClients(n)})
 	}
 	for _, n := range []int{100, 1000} {
 		rows = append(rows, row{fmt.Sprintf("clients-%d-memory", n), false, vpnPrograms, 0, []string{perClient}, idleClients(n)})
