@@ -313,9 +313,9 @@ func TestTokensBounded(t *testing.T) {
 // from any of its addresses without Retry.
 func TestTokenAcrossConnections(t *testing.T) { // RMP21-3.1.3-1
 	store := NewSessionStore(1)
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, func(client, _ *Config) { client.Sessions = store }, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, func(client, _ *Config) { client.Sessions = store }, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		transfer(t, client, server, 10e3)
 		client.CloseWithError(0, "")
 		<-server.Done()

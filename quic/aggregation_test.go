@@ -20,16 +20,16 @@ func queued(rate float64, rtt time.Duration) quictest.LinkConfig {
 }
 
 // rates samples the links to the server every interval for d, in Mbit/s.
-func (n *testNet) rates(interval, d time.Duration) (r [][2]float64) {
-	var last [2]uint64
-	for i := range 2 {
-		last[i] = n.up[i].Stats().Bytes
+func (n *testNet) rates(interval, d time.Duration) (r [][]float64) {
+	last := make([]uint64, len(n.up))
+	for i, l := range n.up {
+		last[i] = l.Stats().Bytes
 	}
 	for range int(d / interval) {
 		time.Sleep(interval)
-		var row [2]float64
-		for i := range 2 {
-			b := n.up[i].Stats().Bytes
+		row := make([]float64, len(n.up))
+		for i, l := range n.up {
+			b := l.Stats().Bytes
 			row[i], last[i] = float64(b-last[i])*8/1e6/interval.Seconds(), b
 		}
 		r = append(r, row)
@@ -52,14 +52,14 @@ func withMoves(r *recorder) func(client, _ *Config) {
 // did before, mostly within one, and after that the flows stay where they are.
 func TestReturnedLinkIsUsed(t *testing.T) {
 	longSimulation(t)
-	links := [2]quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}
+	links := []quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}
 	for cut := range 2 {
 		for _, silent := range []time.Duration{time.Second, 3300 * time.Millisecond} {
 			t.Run(fmt.Sprintf("link %d for %v", cut, silent), func(t *testing.T) {
 				var moves recorder
 				simulate(t, links, withMoves(&moves), func(n *testNet) {
 					client, server := n.connect(t)
-					n.addPath(t, client, server)
+					n.addPaths(t, client, server)
 					if err := client.WaitMTU(context.Background()); err != nil {
 						t.Fatal(err)
 					}
@@ -98,11 +98,11 @@ func TestReturnedLinkIsUsed(t *testing.T) {
 // found to be back, large flows move to it, and their acknowledgments, too.
 func TestRateIsBack(t *testing.T) {
 	longSimulation(t)
-	fast := [2]quictest.LinkConfig{queued(75, 20*ms), queued(20, 60*ms)}
-	equal := [2]quictest.LinkConfig{queued(50, 20*ms), queued(50, 50*ms)}
+	fast := []quictest.LinkConfig{queued(75, 20*ms), queued(20, 60*ms)}
+	equal := []quictest.LinkConfig{queued(50, 20*ms), queued(50, 50*ms)}
 	for _, tt := range []struct {
 		name   string
-		links  [2]quictest.LinkConfig
+		links  []quictest.LinkConfig
 		cut    int
 		up     bool
 		silent time.Duration
@@ -115,7 +115,7 @@ func TestRateIsBack(t *testing.T) {
 	} {
 		simulate(t, tt.links, nil, func(n *testNet) {
 			client, server := n.connect(t)
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			if err := client.WaitMTU(context.Background()); err != nil {
 				t.Fatal(err)
 			}
@@ -149,23 +149,23 @@ func TestInnerTCPAggregates(t *testing.T) {
 	longSimulation(t)
 	tests := []struct {
 		name  string
-		links [2]quictest.LinkConfig
+		links []quictest.LinkConfig
 		flows int
 		want  float64 // Mbit/s of payload; both links together carry 0.95 of their rate
 	}{
-		{"300+80, 1 flow", [2]quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 1, 0.97 * 285},
-		{"300+80, 4 flows", [2]quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 4, 310},
-		{"300+80, 16 flows", [2]quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 16, 0.92 * 361},
-		{"50+50, 2 flows", [2]quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}, 2, 0.92 * 95},
-		{"100+2 of 400 ms, 2 flows", [2]quictest.LinkConfig{queued(100, 20*time.Millisecond), queued(2, 400*time.Millisecond)}, 2, 0.97 * 95},
-		{"100+2 of 400 ms, 1 flow", [2]quictest.LinkConfig{queued(100, 20*time.Millisecond), queued(2, 400*time.Millisecond)}, 1, 0.97 * 95},
+		{"300+80, 1 flow", []quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 1, 0.97 * 285},
+		{"300+80, 4 flows", []quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 4, 310},
+		{"300+80, 16 flows", []quictest.LinkConfig{queued(300, 20*time.Millisecond), queued(80, 60*time.Millisecond)}, 16, 0.92 * 361},
+		{"50+50, 2 flows", []quictest.LinkConfig{queued(50, 20*time.Millisecond), queued(50, 50*time.Millisecond)}, 2, 0.92 * 95},
+		{"100+2 of 400 ms, 2 flows", []quictest.LinkConfig{queued(100, 20*time.Millisecond), queued(2, 400*time.Millisecond)}, 2, 0.97 * 95},
+		{"100+2 of 400 ms, 1 flow", []quictest.LinkConfig{queued(100, 20*time.Millisecond), queued(2, 400*time.Millisecond)}, 1, 0.97 * 95},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var moves recorder
 			simulate(t, tt.links, withMoves(&moves), func(n *testNet) {
 				client, server := n.connect(t)
-				n.addPath(t, client, server)
+				n.addPaths(t, client, server)
 				if err := client.WaitMTU(context.Background()); err != nil {
 					t.Fatal(err)
 				}

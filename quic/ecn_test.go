@@ -440,7 +440,7 @@ func TestMarkingLink(t *testing.T) {
 	for cc := range numCongestionControls {
 		t.Run(cc.String(), func(t *testing.T) {
 			change := func(client, server *Config) { client.CongestionControl = cc }
-			simulate(t, [2]quictest.LinkConfig{marking(), {}}, change, func(n *testNet) {
+			simulate(t, []quictest.LinkConfig{marking(), {}}, change, func(n *testNet) {
 				client, server := n.connect(t)
 				d := transfer(t, client, server, 6e6)
 				st, link := client.Stats().Paths[0], n.up[0].Stats()
@@ -465,9 +465,9 @@ func TestECNBleached(t *testing.T) {
 		if late {
 			link = lan
 		}
-		simulate(t, [2]quictest.LinkConfig{link, lan}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{link, lan}, nil, func(n *testNet) {
 			client, server := n.connect(t)
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			transfer(t, client, server, 200e3)
 			n.up[0].SetConfig(bleach)
 			transfer(t, client, server, 1e6)
@@ -486,7 +486,7 @@ func TestECNBlackHole(t *testing.T) {
 	hole := lan
 	hole.DropECN = true
 	t.Run("handshake", func(t *testing.T) {
-		simulate(t, [2]quictest.LinkConfig{hole, {}}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{hole, {}}, nil, func(n *testNet) {
 			start := time.Now()
 			client, server := n.connect(t)
 			// A PTO of each side before anything is known of the path.
@@ -504,9 +504,9 @@ func TestECNBlackHole(t *testing.T) {
 		})
 	})
 	t.Run("second path", func(t *testing.T) {
-		simulate(t, [2]quictest.LinkConfig{lan, hole}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, hole}, nil, func(n *testNet) {
 			client, server := n.connect(t)
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			for _, c := range [][2]*Conn{{client, server}, {server, client}} {
 				transfer(t, c[0], c[1], 2e6)
 				if d := transfer(t, c[0], c[1], 4e6); d > 1200*time.Millisecond {
@@ -519,7 +519,7 @@ func TestECNBlackHole(t *testing.T) {
 		})
 	})
 	t.Run("later", func(t *testing.T) {
-		simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 			client, server := n.connect(t)
 			transfer(t, client, server, 1e6)
 			go func() {
@@ -537,9 +537,9 @@ func TestECNBlackHole(t *testing.T) {
 		})
 	})
 	t.Run("second path, later", func(t *testing.T) {
-		simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 			client, server := n.connect(t)
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			transfer(t, client, server, 2e6)
 			n.up[1].SetConfig(hole)
 			transfer(t, client, server, 4e6)
@@ -549,7 +549,7 @@ func TestECNBlackHole(t *testing.T) {
 		})
 	})
 	t.Run("cut", func(t *testing.T) { // which is none
-		simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 			client, server := n.connect(t)
 			for range 4 {
 				go func() {

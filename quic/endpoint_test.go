@@ -23,21 +23,27 @@ import (
 
 var serverAddr = netip.MustParseAddrPort("192.0.2.1:443")
 
-// testNet is a client with two addresses and a server, joined by two links.
+// testNet is a client and a server, joined by links, for each of which the client has an address.
 type testNet struct {
 	*quictest.Net
-	up, down       [2]*quictest.Link
+	up, down       []*quictest.Link
 	client, server *Endpoint
-	sockets        [2]Socket
+	sockets        []Socket // the client's, one for each link
 	clientConfig   *Config
 	rebind         func(link int, port uint16) // gives the client's socket there another public port
 	troubles       sync.WaitGroup              // what a scenario does meanwhile
 }
 
-func newTestNet(t *testing.T, links [2]quictest.LinkConfig, change func(client, server *Config)) *testNet {
+// clientAddr is where the client is on link i, with any port.
+func clientAddr(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i + 1), 2}), 0)
+}
+
+func newTestNet(t *testing.T, links []quictest.LinkConfig, change func(client, server *Config)) *testNet {
 	n := &testNet{Net: quictest.NewNet(1)}
-	for i, a := range []string{"10.0.1.2", "10.0.2.2"} {
-		n.up[i], n.down[i] = n.AddLink(a, "192.0.2.1", links[i])
+	for i, cfg := range links {
+		up, down := n.AddLink(clientAddr(i).Addr().String(), serverAddr.Addr().String(), cfg)
+		n.up, n.down = append(n.up, up), append(n.down, down)
 	}
 	cert, pool := quictest.Cert("server.test")
 	base := Config{Datagrams: true}
@@ -50,9 +56,10 @@ func newTestNet(t *testing.T, links [2]quictest.LinkConfig, change func(client, 
 	n.server = NewEndpoint(&sc)
 	n.server.AddSocket(n.Socket(serverAddr, 1500))
 	n.client = NewEndpoint(nil)
-	for i, a := range []string{"10.0.1.2:0", "10.0.2.2:0"} {
-		n.sockets[i] = n.Socket(netip.MustParseAddrPort(a), 1500)
-		n.client.AddSocket(n.sockets[i])
+	for i := range links {
+		s := n.Socket(clientAddr(i), 1500)
+		n.client.AddSocket(s)
+		n.sockets = append(n.sockets, s)
 	}
 	n.clientConfig = &cc
 	return n
@@ -80,7 +87,7 @@ func (n *testNet) close() {
 
 var lan = quictest.LinkConfig{Rate: 20e6, Delay: 10 * time.Millisecond, QueueBytes: 120_000}
 
-func simulate(t *testing.T, links [2]quictest.LinkConfig, change func(client, server *Config), f func(n *testNet)) {
+func simulate(t *testing.T, links []quictest.LinkConfig, change func(client, server *Config), f func(n *testNet)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := newTestNet(t, links, change)
@@ -121,7 +128,7 @@ func transfer(t *testing.T, from, to *Conn, size int) time.Duration {
 }
 
 func TestTransfer(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		d := transfer(t, client, server, 2e6)
 		t.Logf("up %v", d)
@@ -144,7 +151,7 @@ func TestTransfer(t *testing.T) {
 func TestTransferLoss(t *testing.T) {
 	lossy := lan
 	lossy.Loss = 0.02
-	simulate(t, [2]quictest.LinkConfig{lossy, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lossy, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		t.Log(transfer(t, client, server, 400e3), transfer(t, server, client, 400e3))
 	})
@@ -179,7 +186,7 @@ func datagram(flow uint64, n int) *PacketBuf {
 }
 
 func TestDatagrams(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		sink := &datagramSink{}
 		server.SetDatagramHandler(sink)

@@ -16,7 +16,7 @@ import (
 // sixteen of another client, and a ping of its own waits for no queue but that of the link.
 func TestClientsShareEqually(t *testing.T) {
 	longSimulation(t)
-	links := [2]quictest.LinkConfig{queued(50, 20*ms), lan}
+	links := []quictest.LinkConfig{queued(50, 20*ms), lan}
 	change := func(client, server *Config) { client.CongestionControl, server.CongestionControl = BBR, BBR }
 	simulate(t, links, change, func(n *testNet) {
 		var load [2]*innerTCP

@@ -26,7 +26,7 @@ func goodput(t *testing.T, cc CongestionControl, link quictest.LinkConfig, from,
 	const window = 32 << 20
 	back := link
 	back.Loss = 0
-	simulate(t, [2]quictest.LinkConfig{link, {}}, func(client, server *Config) {
+	simulate(t, []quictest.LinkConfig{link, {}}, func(client, server *Config) {
 		for _, c := range []*Config{client, server} {
 			c.CongestionControl, c.StreamReceiveWindow, c.ConnReceiveWindow = cc, window, window
 		}

@@ -235,7 +235,7 @@ func TestIntegrityLimit(t *testing.T) {
 
 // TestUpdateKeys: the application asks for one update, and gets it once it is permitted.
 func TestUpdateKeys(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.UpdateKeys()
 		for range 4 { // the first update need not wait for three PTOs

@@ -33,14 +33,12 @@ func (r latencyResult) String() string {
 
 // underLoad measures for d, from the time on when the flows have run for warm.
 func underLoad(t *testing.T, cc CongestionControl, links []quictest.LinkConfig, up bool, flows int, call uint64, warm, d time.Duration) (r latencyResult) {
-	var pair [2]quictest.LinkConfig
-	copy(pair[:], links)
-	simulate(t, pair, func(client, server *Config) {
+	simulate(t, links, func(client, server *Config) {
 		client.CongestionControl, server.CongestionControl = cc, cc
 	}, func(n *testNet) {
 		client, server := n.connect(t)
 		if len(links) > 1 {
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 		}
 		if err := client.WaitMTU(context.Background()); err != nil {
 			t.Fatal(err)

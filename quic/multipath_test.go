@@ -13,19 +13,22 @@ import (
 
 // Tests of several paths over the simulated network.
 
-// addPath opens the client's second path and waits until both ends use it.
-func (n *testNet) addPath(t *testing.T, client, server *Conn) {
+// addPaths opens the client's paths over all links but the first, with the labels "b", "c"
+// and so on, and waits until both ends use them.
+func (n *testNet) addPaths(t *testing.T, client, server *Conn) {
 	t.Helper()
-	if err := client.OpenPath(n.sockets[1], serverAddr, "b"); err != nil {
-		t.Fatal(err)
+	for i, s := range n.sockets[1:] {
+		if err := client.OpenPath(s, serverAddr, string(rune('b'+i))); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 100 {
 		time.Sleep(10 * time.Millisecond)
-		if activeIn(client.Stats()) == 2 && activeIn(server.Stats()) == 2 {
+		if activeIn(client.Stats()) == len(n.sockets) && activeIn(server.Stats()) == len(n.sockets) {
 			return
 		}
 	}
-	t.Fatalf("no second path: client %+v, server %+v", client.Stats().Paths, server.Stats().Paths)
+	t.Fatalf("not all paths: client %+v, server %+v", client.Stats().Paths, server.Stats().Paths)
 }
 
 func activeIn(st ConnStats) (n int) {
@@ -41,9 +44,9 @@ func TestTwoPathsAggregate(t *testing.T) {
 	longSimulation(t)
 	slow := lan
 	slow.Delay = 25 * time.Millisecond
-	simulate(t, [2]quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		d := transfer(t, client, server, 8e6)
 		t.Logf("up %v", d)
 		if d > 2400*time.Millisecond { // one link alone needs 3.2 s
@@ -75,9 +78,9 @@ func TestSilentPathIsLeft(t *testing.T) {
 	slow.Delay = 25 * time.Millisecond
 	for cut := range 2 {
 		for _, up := range []bool{true, false} {
-			simulate(t, [2]quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {
+			simulate(t, []quictest.LinkConfig{lan, slow}, nil, func(n *testNet) {
 				client, server := n.connect(t)
-				n.addPath(t, client, server)
+				n.addPaths(t, client, server)
 				time.Sleep(500 * time.Millisecond)
 				go func() {
 					time.Sleep(time.Second)

@@ -115,9 +115,9 @@ func TestNumbersLeftOut(t *testing.T) {
 	for _, loss := range []float64{0, 0.02} {
 		link := lan
 		link.Loss = loss
-		simulate(t, [2]quictest.LinkConfig{link, slowLink()}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{link, slowLink()}, nil, func(n *testNet) {
 			client, server := n.connect(t)
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			transfer(t, client, server, 2e6)
 			transfer(t, server, client, 2e6)
 			for _, c := range []*Conn{client, server} {

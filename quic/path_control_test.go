@@ -32,10 +32,10 @@ func pathOf(t *testing.T, c *Conn, label string) PathStats {
 // PATH_STATUS_BACKUP, leaves it too. RMP21-3.3-2
 func TestLinkDownMovesTraffic(t *testing.T) {
 	for _, up := range []bool{true, false} {
-		simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 			client, server := n.connect(t)
 			client.LabelPath(0, "a")
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			go func() {
 				time.Sleep(time.Second)
 				n.up[0].SetBlackhole(true)
@@ -77,10 +77,10 @@ func TestLinkDownMovesTraffic(t *testing.T) {
 }
 
 func TestPathPriorities(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		server.SetDatagramHandler(&datagramSink{})
 		carried := func() (a, b uint64) {
 			before := [2]uint64{pathOf(t, client, "a").DatagramsSent, pathOf(t, client, "b").DatagramsSent}
@@ -126,10 +126,10 @@ func TestPathPriorities(t *testing.T) {
 // TestPathStatsTellUse checks what people are told about the use of paths.
 func TestPathStatsTellUse(t *testing.T) {
 	longSimulation(t)
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		it := startInnerTCP(client, server, 4)
 		defer it.close()
 		time.Sleep(5 * time.Second)
@@ -164,7 +164,7 @@ func TestAddressOfOnlyPath(t *testing.T) {
 	far := lan
 	far.Delay = 30 * ms
 	for _, up := range []bool{true, false} {
-		simulate(t, [2]quictest.LinkConfig{far, {}}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{far, {}}, nil, func(n *testNet) {
 			client, server := n.connect(t)
 			client.LabelPath(0, "a")
 			n.AddLink("10.0.3.2", "192.0.2.1", far)
@@ -196,7 +196,7 @@ func TestAddressOfOnlyPath(t *testing.T) {
 // TestReplaceSocket changes the address of either path while a transfer runs: of the
 // only one by migration, of one of two by a new path.
 func TestReplaceSocket(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
 		replace := func(label string, i int, port uint16) {
@@ -220,7 +220,7 @@ func TestReplaceSocket(t *testing.T) {
 		if p := client.Stats().Paths; len(p) != 1 || p[0].ID != 0 || p[0].State != "active" || server.Stats().Paths[0].Remote.Port() != 7001 {
 			t.Errorf("paths %+v", p)
 		}
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		time.Sleep(time.Second)
 		go func() {
 			time.Sleep(time.Second)
@@ -249,7 +249,7 @@ func TestReplaceSocket(t *testing.T) {
 // TestThousandPaths opens and closes a thousand paths on one connection, which leave neither
 // memory nor goroutines.
 func TestThousandPaths(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
 		const every = 100
@@ -258,7 +258,7 @@ func TestThousandPaths(t *testing.T) {
 			if i%every == 0 {
 				bytes, goroutines = append(bytes, quictest.HeapInUse()), append(goroutines, runtime.NumGoroutine())
 			}
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			if err := client.RemovePath("b"); err != nil {
 				t.Fatal(i, err)
 			}
@@ -310,7 +310,7 @@ func TestLinkUpBeforeConfirmation(t *testing.T) {
 // TestNothingOpenedWhileLinkDown: a path that cannot be opened eats no path ids while its
 // link is known to be down, and opens when the link is up.
 func TestNothingOpenedWhileLinkDown(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
 		setDown := func(down bool) {
@@ -340,10 +340,10 @@ func TestNothingOpenedWhileLinkDown(t *testing.T) {
 
 // TestReplaceSocketBesideDeadLink: a link that carries nothing delays no other path.
 func TestReplaceSocketBesideDeadLink(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		dead := n.Socket(netip.MustParseAddrPort("10.9.0.1:7009"), 1500)
 		up, down := n.AddLink("10.9.0.1", serverAddr.Addr().String(), lan)
 		up.SetBlackhole(true)
@@ -369,10 +369,10 @@ func TestReplaceSocketBesideDeadLink(t *testing.T) {
 // TestRemoveWorkingPath: the last path that works is not given up for a dead one. What
 // is not there is removed already.
 func TestRemoveWorkingPath(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		client.LinkDown("a")
 		if err := client.RemovePath("b"); err != errLastPath {
 			t.Errorf("removing the only path that works: %v", err)
@@ -388,7 +388,7 @@ func TestRemoveWorkingPath(t *testing.T) {
 
 // TestRemoveWaitingPath: nor is the last path given up that waits to be opened.
 func TestRemoveWaitingPath(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, _ := n.connect(t)
 		<-client.HandshakeConfirmed()
 		client.do(func(now instant) {
@@ -417,10 +417,10 @@ func (secondPath) Pick(_ time.Duration, _ sched.Work, paths []sched.Path) (first
 }
 
 func TestSetScheduler(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		client.LabelPath(0, "a")
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		server.SetDatagramHandler(&datagramSink{})
 		for _, tt := range []struct {
 			s        sched.Scheduler
@@ -443,7 +443,7 @@ func TestSetScheduler(t *testing.T) {
 // TestLinkDownWhileProbing: a path whose link is said to be down while it is validated is
 // not used when that succeeds, and the last one that works is not given up for it.
 func TestLinkDownWhileProbing(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 		client, _ := n.connect(t)
 		<-client.HandshakeConfirmed()
 		client.LabelPath(0, "a")

@@ -208,7 +208,7 @@ func TestMovesToPreferredAddress(t *testing.T) {
 		prefer := func(client, server *Config) {
 			server.PreferredAddrs = []netip.AddrPort{netip.MustParseAddrPort("[2001:db8::9]:1"), preferred}
 		}
-		simulate(t, [2]quictest.LinkConfig{link, {}}, prefer, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{link, {}}, prefer, func(n *testNet) {
 			n.AddLink("10.0.1.2", "10.9.0.9", link)
 			n.server.AddSocket(n.Socket(preferred, 1500))
 			client, server := n.connect(t)

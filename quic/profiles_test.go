@@ -22,7 +22,7 @@ var runProfiles = flag.String("profiles", "", "run the cases of TestNeverWorseTh
 // profile is a pair of links that differ.
 type profile struct {
 	name  string
-	links [2]quictest.LinkConfig
+	links []quictest.LinkConfig
 	noisy bool // one of them has loss or jitter
 }
 
@@ -36,15 +36,16 @@ func profiles(t *testing.T) (all []profile) {
 	for _, line := range strings.Split(strings.TrimSpace(string(table)), "\n")[1:] {
 		fields := strings.Split(line, "\t")
 		p := profile{name: fields[0]}
-		for i := range p.links {
+		for i := range 2 {
 			var x [4]float64 // rate, delay, jitter, loss
 			for j := range x {
 				if x[j], err = strconv.ParseFloat(fields[1+4*i+j], 64); err != nil {
 					t.Fatal(err)
 				}
 			}
-			p.links[i] = queued(x[0], time.Duration(2*x[1]*float64(ms)))
-			p.links[i].NormalJitter, p.links[i].Loss = time.Duration(x[2]*float64(ms)), x[3]/100
+			l := queued(x[0], time.Duration(2*x[1]*float64(ms)))
+			l.NormalJitter, l.Loss = time.Duration(x[2]*float64(ms)), x[3]/100
+			p.links = append(p.links, l)
 			p.noisy = p.noisy || x[2] > 0 || x[3] > 0
 		}
 		all = append(all, p)
@@ -65,12 +66,10 @@ func (p *profile) candidates() []int {
 // start.
 func carried(t *testing.T, links []quictest.LinkConfig, flows int, class sched.Class, from, to time.Duration) (mbps float64) {
 	t.Helper()
-	var pair [2]quictest.LinkConfig
-	copy(pair[:], links)
-	simulate(t, pair, nil, func(n *testNet) {
+	simulate(t, links, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		if len(links) > 1 {
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 		}
 		if err := server.WaitMTU(context.Background()); err != nil {
 			t.Fatal(err)
@@ -111,7 +110,7 @@ func TestNeverWorseThanBestLink(t *testing.T) {
 			for _, i := range p.candidates() {
 				best = max(best, carried(t, p.links[i:i+1], load.flows, load.class, from, to))
 			}
-			both := carried(t, p.links[:], load.flows, load.class, from, to)
+			both := carried(t, p.links, load.flows, load.class, from, to)
 			t.Logf("| %s | %.1f | %.1f | %.2f |", name, best, both, both/best)
 			if both < least*best {
 				t.Errorf("%s: %.1f Mbit/s over both links, %.1f over the better one", name, both, best)

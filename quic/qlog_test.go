@@ -137,9 +137,9 @@ func TestQlogOfTroubledPaths(t *testing.T) {
 	lossy := lan
 	lossy.Loss = 0.02
 	var losses uint64
-	simulate(t, [2]quictest.LinkConfig{lossy, slowLink()}, logs.logged, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lossy, slowLink()}, logs.logged, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		transfer(t, client, server, 400e3)
 		go n.blackhole(1, time.Second)
 		probe(client, server, 3*time.Second)

@@ -76,7 +76,7 @@ func TestFloodAnswers(t *testing.T) {
 			return d
 		}, 0, 0, 0},
 	} {
-		simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 			answers := &countingSocket{}
 			es := &endpointSocket{Socket: answers, e: n.server}
 			n.server.mu.Lock()

@@ -36,9 +36,9 @@ func TestBreaksThatOverlap(t *testing.T) {
 // other one later.
 func gapOfBreaks(t *testing.T, broken, later time.Duration, first int, up bool) (gap time.Duration) {
 	t.Helper()
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		n.troubles.Go(func() {
 			time.Sleep(time.Second)
 			n.troubles.Go(func() { n.blackhole(first, broken) })
@@ -57,7 +57,7 @@ func gapOfBreaks(t *testing.T, broken, later time.Duration, first int, up bool) 
 }
 
 // narrow links cost a simulation of minutes little.
-var narrow = [2]quictest.LinkConfig{queued(4, 20*ms), queued(4, 50*ms)}
+var narrow = []quictest.LinkConfig{queued(4, 20*ms), queued(4, 50*ms)}
 
 // TestAllLinksGone: all links of a connection are gone for a minute. A path is used again as
 // soon as its PTO allows, and TCP inside goes on.
@@ -70,7 +70,7 @@ func TestAllLinksGone(t *testing.T) {
 			begin := func(t *testing.T, n *testNet) (from, to *Conn) {
 				from, to = n.connect(t)
 				if second == 1 {
-					n.addPath(t, from, to)
+					n.addPaths(t, from, to)
 				}
 				if !up {
 					from, to = to, from
@@ -121,7 +121,7 @@ func TestFlappingLink(t *testing.T) {
 		for _, up := range []bool{true, false} {
 			begin := func(t *testing.T, n *testNet) (from, to *Conn) {
 				from, to = n.connect(t)
-				n.addPath(t, from, to)
+				n.addPaths(t, from, to)
 				n.troubles.Go(func() {
 					for range 15 {
 						time.Sleep(2 * time.Second)
@@ -169,9 +169,9 @@ func TestFlappingLink(t *testing.T) {
 // something all the same on a path that is silent. So the server knows its new address there
 // before it needs that path.
 func TestRebindingWhileReceiving(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		client.SetPathBackup(1, true)
 		server.SetPathBackup(1, true)
 		time.Sleep(200 * ms)

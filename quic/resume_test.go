@@ -61,9 +61,9 @@ func TestReturnOfSaturatedPath(t *testing.T) {
 			cc.NewScheduler, sc.NewScheduler = tt.sched, tt.sched
 			cc.CongestionControl, sc.CongestionControl = tt.cc, tt.cc
 		}
-		simulate(t, [2]quictest.LinkConfig{near, far}, change, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{near, far}, change, func(n *testNet) {
 			client, server := n.connect(t)
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			from, to, links := client, server, n.up
 			if !tt.up {
 				from, to, links = server, client, n.down

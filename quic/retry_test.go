@@ -81,7 +81,7 @@ func (n *testNet) flood(t *testing.T, count int) {
 // number of connections, and a client gets through all the same.
 // R9000-8.1.2-2 R9000-8.1.2-1 R9000-17.2.5.1-1 R9000-17.2.5.1-3
 func TestHandshakeFloodAsksForTokens(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 		n.flood(t, 2000)
 		time.Sleep(100 * time.Millisecond)
 		synctest.Wait()
@@ -102,7 +102,7 @@ func TestHandshakeFloodAsksForTokens(t *testing.T) {
 
 // TestRequireToken: a server that wants tokens asks a client that has none, once.
 func TestRequireToken(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, func(client, server *Config) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, func(client, server *Config) {
 		client.Sessions, server.RequireToken = NewSessionStore(1), true
 	}, func(n *testNet) {
 		for i, want := range []bool{true, false} {
@@ -119,7 +119,7 @@ func TestRequireToken(t *testing.T) {
 
 // TestJunkInitial: what only looks like an Initial makes no connection.
 func TestJunkInitial(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 		for range 50 {
 			d := initialTo([]byte("whatever"), nil)
 			rand.Read(d[100:200])
@@ -146,7 +146,7 @@ func TestStatelessRefusals(t *testing.T) {
 		{"a token of ours that does not hold", "10.0.2.3:7777", 0, InvalidToken},             // R9000-8.1.2-3
 		{"no room for another handshake", "10.0.2.2:7777", maxHandshakes, ConnectionRefused}, // R9000-5.2.2-3
 	} {
-		simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 			s := n.Socket(client, 1500)
 			defer s.Close()
 			n.server.mu.Lock()
@@ -183,7 +183,7 @@ func TestStatelessRefusals(t *testing.T) {
 
 // TestDialCancelled: Endpoint.Close does not wait for a peer that never answers.
 func TestDialCancelled(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 		n.up[0].SetBlackhole(true)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()

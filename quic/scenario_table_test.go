@@ -27,7 +27,7 @@ import (
 // A scenario is one row. Its connection has two paths when run is called.
 type scenario struct {
 	name   string
-	links  [2]quictest.LinkConfig
+	links  []quictest.LinkConfig
 	dup    float64 // fraction of the packets that arrive twice
 	flip   float64 // fraction of the packets of which a bit is changed
 	change func(client, server *Config)
@@ -74,7 +74,7 @@ func wantPaths(t *testing.T, want int, conns ...*Conn) {
 
 var scenarios = []scenario{
 	{
-		name: "break, then recover", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "break, then recover", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 2500 * ms, why: "4 MB take 1.6 s at 20 Mbit/s, what one link carries, and each break 0.2 s until it is noticed",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -90,7 +90,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "NAT rebinding", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "NAT rebinding", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 3 * time.Second, why: "4 MB take 1.6 s at 20 Mbit/s, what one link carries, and four times a path is silent for 0.2 s and then validated",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -111,7 +111,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "rotation of paths", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "rotation of paths", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 5 * time.Second, why: "2 MB take 0.8 s on one link, and six times one of two links starts anew",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			start := time.Now()
@@ -132,7 +132,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "abandon by either side", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "abandon by either side", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 2500 * ms, why: "4 MB take 1.6 s at 20 Mbit/s: the path left is one link",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -152,7 +152,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "backup", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "backup", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 1500 * ms, why: "2 MB take 0.8 s on either link alone, and the break 0.2 s until it is noticed",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			client.SetPathBackup(1, true)
@@ -170,14 +170,14 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "satellite and terrestrial", links: [2]quictest.LinkConfig{satellite, terrestrial},
+		name: "satellite and terrestrial", links: []quictest.LinkConfig{satellite, terrestrial},
 		within: 8 * time.Second, why: "2 MB take 3.2 s on the terrestrial link alone, up, and as long down; what is lost on the satellite costs two of its round trips, 0.8 s",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			return duplexTransfer(t, client, server, 2e6)
 		},
 	},
 	{
-		name: "tunnel of datagrams", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "tunnel of datagrams", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 300 * ms, why: "the longest gap: a break is noticed within 35 ms + the time of a PING's round trip, at 60 ms, and two PTOs for luck",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -190,28 +190,28 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "reordering", links: [2]quictest.LinkConfig{disorderly(lan), disorderly(slowLink())},
+		name: "reordering", links: []quictest.LinkConfig{disorderly(lan), disorderly(slowLink())},
 		within: 3 * time.Second, why: "4 MB take 0.8 s at 40 Mbit/s; what seems lost makes the window smaller, in some rounds to a third",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			return duplexTransfer(t, client, server, 2e6)
 		},
 	},
 	{
-		name: "corruption", links: [2]quictest.LinkConfig{lan, slowLink()}, flip: 0.02,
+		name: "corruption", links: []quictest.LinkConfig{lan, slowLink()}, flip: 0.02,
 		within: 8 * time.Second, why: "as with 2 % loss: the window of CUBIC is then 10 packets, which is 4 Mbit/s",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			return duplexTransfer(t, client, server, 500e3)
 		},
 	},
 	{
-		name: "duplicates", links: [2]quictest.LinkConfig{lan, slowLink()}, dup: 0.3,
+		name: "duplicates", links: []quictest.LinkConfig{lan, slowLink()}, dup: 0.3,
 		within: 4 * time.Second, why: "4 MB take 1.6 s at 20 Mbit/s, of which one or two copies of a third of the packets take nearly a third",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			return duplexTransfer(t, client, server, 2e6)
 		},
 	},
 	{
-		name: "both paths broken at once", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "both paths broken at once", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 8 * time.Second, why: "4 s without links, 2 s of back-off at most, with which the PTO is capped, and 0.8 s",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -223,7 +223,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "path MTU changes", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "path MTU changes", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 5 * time.Second, why: "4 MB take 0.8 s at 40 Mbit/s; the packets that are too large are lost until the size is doubted, in some PTOs",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			if err := client.WaitMTU(context.Background()); err != nil {
@@ -238,7 +238,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "ECN bleaching", links: [2]quictest.LinkConfig{markingLink(lan), markingLink(slowLink())},
+		name: "ECN bleaching", links: []quictest.LinkConfig{markingLink(lan), markingLink(slowLink())},
 		within: 2 * time.Second, why: "4 MB take 0.8 s at 40 Mbit/s, and marks make the windows somewhat smaller",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -251,14 +251,14 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "30 % loss", links: [2]quictest.LinkConfig{lossyLink(lan), lossyLink(slowLink())},
+		name: "30 % loss", links: []quictest.LinkConfig{lossyLink(lan), lossyLink(slowLink())},
 		within: 5 * time.Second, why: "300 kB take 0.1 s at 20 Mbit/s; what is lost is lost again, and the last of it waits for PTOs of 0.1 s, five times doubled",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			return duplexTransfer(t, client, server, 150e3)
 		},
 	},
 	{
-		name: "ids used up", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "ids used up", links: []quictest.LinkConfig{lan, slowLink()},
 		change: func(client, server *Config) { client.InitialMaxPathID, server.InitialMaxPathID = 2, 2 },
 		within: 20 * time.Second, why: "20 paths, each of which may have to wait for 3 PTOs of the one before, 0.3 s, and for an id",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
@@ -280,7 +280,7 @@ var scenarios = []scenario{
 		},
 	},
 	{
-		name: "flapping", links: [2]quictest.LinkConfig{lan, slowLink()},
+		name: "flapping", links: []quictest.LinkConfig{lan, slowLink()},
 		within: 300 * ms, why: "the longest gap between datagrams, as in the tunnel: the link that flaps is left each time",
 		run: func(t *testing.T, n *testNet, client, server *Conn) time.Duration {
 			n.troubles.Go(func() {
@@ -417,7 +417,7 @@ func runByHand(t *testing.T, s *scenario, logs *qlogBuffers) {
 			l.down.SetConfig(cfg)
 			l.dup, l.flip = s.dup, s.flip
 			r.ends[0].addSocket(l.socket)
-			n.up[i], n.down[i], n.sockets[i] = l.up, l.down, l.socket
+			n.up, n.down, n.sockets = append(n.up, l.up), append(n.down, l.down), append(n.sockets, l.socket)
 		}
 		edits := make(chan func(), 16)
 		n.rebind = func(i int, port uint16) {

@@ -32,9 +32,9 @@ func TestOneDirectionSilent(t *testing.T) {
 	for cut := range 2 {
 		for _, upDead := range []bool{true, false} {
 			for _, up := range []bool{true, false} {
-				simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+				simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 					client, server := n.connect(t)
-					n.addPath(t, client, server)
+					n.addPaths(t, client, server)
 					go func() {
 						time.Sleep(2 * time.Second)
 						l := n.down[cut]
@@ -66,9 +66,9 @@ func TestOneDirectionSilent(t *testing.T) {
 func TestLossyPathDoesNotHurt(t *testing.T) {
 	lossy := slowLink()
 	lossy.Loss = 0.02
-	simulate(t, [2]quictest.LinkConfig{lan, lossy}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, lossy}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		d := transfer(t, client, server, 8e6)
 		t.Logf("8 MB over a clean and a lossy link: %v", d)
 		if d > 3500*time.Millisecond { // the clean one alone: 3.3 s
@@ -78,9 +78,9 @@ func TestLossyPathDoesNotHurt(t *testing.T) {
 }
 
 func TestAbandonAndOpenAgain(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, slowLink()}, nil, func(n *testNet) {
 		client, server := n.connect(t)
-		n.addPath(t, client, server)
+		n.addPaths(t, client, server)
 		id := PathID(1)
 		for range 30 { // beyond the first limit on path ids
 			client.AbandonPath(id)
@@ -89,7 +89,7 @@ func TestAbandonAndOpenAgain(t *testing.T) {
 			if got := activeIn(client.Stats()); got != 1 {
 				t.Fatalf("%d paths after abandoning %d", got, id)
 			}
-			n.addPath(t, client, server)
+			n.addPaths(t, client, server)
 			paths := client.Stats().Paths
 			last := paths[len(paths)-1].ID
 			if last <= id {
@@ -110,7 +110,7 @@ func TestAbandonAndOpenAgain(t *testing.T) {
 // TestLinkMTUShrinks: a link silently stops to carry large packets, and carries them
 // again later.
 func TestLinkMTUShrinks(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		sink := &datagramSink{}
 		server.SetDatagramHandler(sink)
@@ -155,7 +155,7 @@ func TestLinkMTUShrinks(t *testing.T) {
 func TestSmallLink(t *testing.T) {
 	small := lan
 	small.MTU = 1400
-	simulate(t, [2]quictest.LinkConfig{small, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{small, {}}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		for _, c := range []*Conn{client, server} {
 			changes := 0
@@ -191,10 +191,10 @@ func TestLinkMTUShrinksUnderStreams(t *testing.T) {
 	small := lan
 	small.MTU = 1350
 	for _, paths := range []int{1, 2} {
-		simulate(t, [2]quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
+		simulate(t, []quictest.LinkConfig{lan, lan}, nil, func(n *testNet) {
 			client, server := n.connect(t)
 			if paths == 2 {
-				n.addPath(t, client, server)
+				n.addPaths(t, client, server)
 			}
 			go func() {
 				time.Sleep(500 * time.Millisecond)
@@ -208,7 +208,7 @@ func TestLinkMTUShrinksUnderStreams(t *testing.T) {
 		})
 	}
 	// A TCP connection inside repeats its packet ever more seldom.
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, nil, func(n *testNet) {
 		client, _ := n.connect(t)
 		if err := client.WaitMTU(context.Background()); err != nil {
 			t.Fatal(err)
@@ -233,7 +233,7 @@ func TestLinkMTUShrinksUnderStreams(t *testing.T) {
 func TestBurstLossKeepsMTU(t *testing.T) {
 	shallow := lan
 	shallow.QueueBytes = 12_000
-	simulate(t, [2]quictest.LinkConfig{shallow, {}}, nil, func(n *testNet) {
+	simulate(t, []quictest.LinkConfig{shallow, {}}, nil, func(n *testNet) {
 		client, server := n.connect(t)
 		if err := client.WaitMTU(context.Background()); err != nil {
 			t.Fatal(err)

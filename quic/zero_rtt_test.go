@@ -492,7 +492,7 @@ func TestEarlyEndToEnd(t *testing.T) {
 	lossy.Loss = 0.1
 	for _, link := range []quictest.LinkConfig{lan, lossy} {
 		store := NewSessionStore(1)
-		simulate(t, [2]quictest.LinkConfig{link, {}}, func(client, server *Config) {
+		simulate(t, []quictest.LinkConfig{link, {}}, func(client, server *Config) {
 			client.Sessions = store
 			server.AllowEarlyData = true
 		}, func(n *testNet) {
@@ -510,7 +510,7 @@ func TestEarlyEndToEnd(t *testing.T) {
 
 // TestEarlyDataOnce: a ticket is good for 0-RTT once, whatever the client keeps.
 func TestEarlyDataOnce(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, func(client, server *Config) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, func(client, server *Config) {
 		client.Sessions = NewSessionStore(1)
 		server.AllowEarlyData = true
 	}, func(n *testNet) {
@@ -531,7 +531,7 @@ func TestEarlyDataOnce(t *testing.T) {
 // TestTicketAge: the age that crypto/tls reports of a ticket is the time since it came,
 // although it remembers that in whole seconds only.
 func TestTicketAge(t *testing.T) {
-	simulate(t, [2]quictest.LinkConfig{lan, {}}, func(client, server *Config) {
+	simulate(t, []quictest.LinkConfig{lan, {}}, func(client, server *Config) {
 		client.Sessions = NewSessionStore(1)
 	}, func(n *testNet) {
 		time.Sleep(300 * ms)
