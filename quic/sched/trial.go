@@ -23,6 +23,7 @@ const (
 
 type trial struct {
 	was     float64 // bytes/s that the path was worth before it went; 0: unknown
+	wasFull bool    // and that was all that it carried
 	proven  bool
 	blocked bool // the window was full since the last check
 

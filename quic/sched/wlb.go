@@ -150,7 +150,7 @@ func (s *wlb) Event(_ time.Duration, id uint32, e Event) {
 		switch {
 		case p.id != id || e == EventPathUp:
 		case e == EventPathDown:
-			*p = wlbPath{id: id, life: p.life + 1, tier: tierNone, trial: trial{was: p.remembered()}}
+			*p = wlbPath{id: id, life: p.life + 1, tier: tierNone, trial: trial{was: p.remembered(), wasFull: p.trial.proven || p.trial.wasFull}}
 		case e == EventPathGone:
 			s.known = append(s.known[:i], s.known[i+1:]...)
 			s.view, s.chosen = s.view[:0], -1

@@ -249,7 +249,7 @@ func (s *wlb) nearer(now time.Duration, f *flow, i int, udp bool, paths []Path, 
 // hasRoom says that p was not full lately and, as far as is known, would not be with f.
 // A path that never was may carry much more than it has carried.
 func (p *wlbPath) hasRoom(now time.Duration, f *flow) bool {
-	return now-p.trial.full > fullFor && (!p.trial.proven || p.promise-p.pins.used > 2*f.rate)
+	return now-p.trial.full > fullFor && (!p.trial.proven && !p.trial.wasFull || p.promise-p.pins.used > 2*f.rate)
 }
 
 // small says that f was measured, and hardly counts on p.

@@ -607,3 +607,25 @@ func TestWLBReturnsWhatFits(t *testing.T) {
 		})
 	}
 }
+
+// TestWLBRoomOfReturnedPath: a path that was full before it went has no more room after its
+// return than it had, though that is not proven yet; one that never was may have.
+func TestWLBRoomOfReturnedPath(t *testing.T) {
+	f := &flow{rate: 10 * mbit}
+	for _, tt := range []struct {
+		full bool
+		used float64
+		want bool
+	}{{true, 20 * mbit, true}, {true, 45 * mbit, false}, {false, 45 * mbit, true}} {
+		s := newWLB()
+		s.known = []wlbPath{{id: 1, rate: 50 * mbit, trial: trial{proven: tt.full}}}
+		for range 2 { // whatever happened since the first time
+			s.Event(time.Second, 1, EventPathDown)
+		}
+		p := &s.known[0]
+		p.promise, p.pins.used = 50*mbit, tt.used
+		if got := p.hasRoom(2*time.Second, f); got != tt.want {
+			t.Errorf("%+v: %v", tt, got)
+		}
+	}
+}
