@@ -31,6 +31,13 @@ const (
 	// innerPing marks the echoes, which like ICMP have no flow key.
 	innerPing     = math.MaxUint64
 	innerPingSize = 172
+	// innerProbe marks the probes, a flow of UDP in each direction.
+	innerProbe     = math.MaxUint64 - 2
+	innerProbeSize = 100
+	// innerMarkAt is where a segment says that it was marked, innerEcho what its receiver adds
+	// to the number of those that an acknowledgment names.
+	innerMarkAt = 16
+	innerEcho   = 1 << 63
 	// innerTick is how often the timers of the flows are looked at.
 	innerTick = 2 * time.Millisecond
 	// innerAckEvery is how many segments in order one acknowledgment is for, as by GRO.
@@ -45,8 +52,11 @@ type innerTCP struct {
 	flows []*innerFlow
 	pings []time.Duration // round-trip times of the pings that were answered
 	call  uint64          // flow of UDP that the pings belong to; 0: none, they are of ICMP
-	epoch time.Time
-	stop  chan struct{}
+	ecn   bool            // the segments can be marked; set before start
+	// What is known of the probes that came: at to, and at from.
+	probed [2]innerSilence
+	epoch  time.Time
+	stop   chan struct{}
 }
 
 type innerSeg struct {
@@ -92,6 +102,8 @@ type innerFlow struct {
 	early     map[uint64]bool
 	received  []uint64 // since the last acknowledgment
 	bytes     int      // in order
+	echo      bool     // a mark, with the next acknowledgment
+	marked    int      // segments
 	reordered int      // segments that came after a later one, and were not repeated
 	highest   uint64
 }
@@ -101,6 +113,13 @@ func startInnerTCP(from, to *Conn, n int) *innerTCP { return startInner(from, to
 
 // startInner starts n bulk flows: of QUIC, if the class is ClassUDP, else of TCP.
 func startInner(from, to *Conn, n int, class sched.Class) *innerTCP {
+	it := newInner(from, to, n, class)
+	it.start()
+	return it
+}
+
+// newInner returns what startInner starts.
+func newInner(from, to *Conn, n int, class sched.Class) *innerTCP {
 	it := &innerTCP{from: from, to: to, epoch: time.Now(), stop: make(chan struct{})}
 	for i := range n {
 		it.flows = append(it.flows, &innerFlow{
@@ -108,10 +127,13 @@ func startInner(from, to *Conn, n int, class sched.Class) *innerTCP {
 			early: map[uint64]bool{}, again: map[uint64]bool{}, minRTT: math.MaxInt64, reorder: 1, limit: math.MaxUint64,
 		})
 	}
-	to.SetDatagramHandler(innerReceiver{it})
-	from.SetDatagramHandler(innerSender{it})
-	go it.run()
 	return it
+}
+
+func (it *innerTCP) start() {
+	it.to.SetDatagramHandler(innerReceiver{it})
+	it.from.SetDatagramHandler(innerSender{it})
+	go it.run()
 }
 
 func (it *innerTCP) now() time.Duration { return time.Since(it.epoch) + time.Second }
@@ -190,7 +212,11 @@ func (it *innerTCP) transmit(now time.Duration, f *innerFlow) {
 			f.timerFrom = now
 		}
 		f.cc.PacketSent(now, innerSegment, f.inFlight*innerSegment, false)
-		bufs = append(bufs, it.packet(f.key, f.class, innerSegment, s))
+		b := it.packet(f.key, f.class, innerSegment, s, 0)
+		if it.ecn {
+			b.Mark = func(p []byte) { p[innerMarkAt] = 1 }
+		}
+		bufs = append(bufs, b)
 	}
 	if len(bufs) > 0 {
 		it.from.SendDatagrams(bufs)
@@ -223,8 +249,12 @@ type innerReceiver struct{ *innerTCP }
 func (it innerReceiver) HandleDatagram(b []byte) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
-	if binary.BigEndian.Uint64(b) == innerPing {
+	switch binary.BigEndian.Uint64(b) {
+	case innerPing:
 		it.ping(it.to, binary.BigEndian.Uint64(b[8:]))
+		return
+	case innerProbe:
+		it.probed[0].heard(it.now())
 		return
 	}
 	f, s := it.flow(binary.BigEndian.Uint64(b)), binary.BigEndian.Uint64(b[8:])
@@ -232,6 +262,10 @@ func (it innerReceiver) HandleDatagram(b []byte) {
 		return
 	}
 	f.received = append(f.received, s)
+	if b[innerMarkAt] != 0 {
+		f.marked++
+		f.echo = true
+	}
 	if s < f.expected || f.early[s] {
 		return
 	}
@@ -265,7 +299,11 @@ func (it *innerTCP) acknowledge(some int) {
 		}
 		for len(f.received) > 0 {
 			n := min(len(f.received), 100)
-			bufs = append(bufs, it.packet(f.key+1, f.class, innerAckSize, append([]uint64{f.expected, uint64(n)}, f.received[:n]...)...))
+			head := []uint64{f.expected, uint64(n)}
+			if f.echo {
+				head[1], f.echo = head[1]|innerEcho, false
+			}
+			bufs = append(bufs, it.packet(f.key+1, f.class, innerAckSize, append(head, f.received[:n]...)...))
 			f.received = f.received[:copy(f.received, f.received[n:])]
 		}
 	}
@@ -281,15 +319,20 @@ func (it innerSender) HandleDatagram(b []byte) {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	now := it.now()
-	if binary.BigEndian.Uint64(b) == innerPing {
+	switch binary.BigEndian.Uint64(b) {
+	case innerPing:
 		it.pings = append(it.pings, now-time.Duration(binary.BigEndian.Uint64(b[8:])))
+		return
+	case innerProbe:
+		it.probed[1].heard(now)
 		return
 	}
 	f := it.flow(binary.BigEndian.Uint64(b) - 1)
 	if f == nil {
 		return
 	}
-	una, n := binary.BigEndian.Uint64(b[8:]), int(binary.BigEndian.Uint64(b[16:]))
+	una, n := binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:])
+	marked := n&innerEcho != 0
 	acked := 0
 	var newest, rtt time.Duration
 	take := func(s uint64) {
@@ -312,7 +355,7 @@ func (it innerSender) HandleDatagram(b []byte) {
 			f.largest = max(f.largest, g.pn)
 		}
 	}
-	for i := range n {
+	for i := range n &^ innerEcho {
 		s := binary.BigEndian.Uint64(b[24+8*i:])
 		if g := f.segs[s]; f.again[s] && (g == nil || g.acked) { // both copies have arrived
 			delete(f.again, s)
@@ -323,6 +366,10 @@ func (it innerSender) HandleDatagram(b []byte) {
 	for ; f.una < una; f.una++ {
 		take(f.una)
 		delete(f.segs, f.una)
+	}
+	if marked {
+		f.cc.Lost(congestion.Loss{Now: now, SentTime: newest, ECN: true})
+		f.doubtful = -1 << 30 // the window of before is not restored
 	}
 	if acked > 0 {
 		f.acknowledged(now, acked, newest, rtt)
@@ -421,6 +468,42 @@ func (it *innerTCP) measurePings(interval, d time.Duration) (rtts []time.Duratio
 	rtts = slices.Clone(it.pings)
 	slices.Sort(rtts)
 	return rtts, sent
+}
+
+// innerSilence is for how long no probe has come.
+type innerSilence struct{ last, longest time.Duration }
+
+func (s *innerSilence) heard(now time.Duration) {
+	s.longest, s.last = max(s.longest, now-s.last), now
+}
+
+// probe sends a probe in each direction every 5 ms until the flows are stopped.
+func (it *innerTCP) probe() {
+	tick := time.NewTicker(5*time.Millisecond + 131)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-it.stop:
+			return
+		}
+		for _, c := range []*Conn{it.from, it.to} {
+			b := it.packet(innerProbe, sched.ClassUDP, innerProbeSize)
+			c.SendDatagrams([]*PacketBuf{b})
+		}
+	}
+}
+
+// silences are the longest times without a probe since the last call, at to and at from.
+func (it *innerTCP) silences() (longest [2]time.Duration) {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	for i := range it.probed {
+		s := &it.probed[i]
+		longest[i] = max(s.longest, it.now()-s.last)
+		s.longest = 0
+	}
+	return longest
 }
 
 // delivered is how many bytes of all flows have arrived in order.

@@ -93,7 +93,8 @@ func (c *Conn) pathAcked(now instant, p *pathState, sentTime instant, onPath boo
 	if p.doubted && sentTime >= p.doubtSince {
 		p.doubted = false
 	}
-	if p.phase == pathSuspect || p.phase == pathDead {
+	// What was on its way already when sending failed does not say that it works again.
+	if p.phase == pathSuspect && sentTime >= p.doubtSince || p.phase == pathDead {
 		dead := p.phase == pathDead
 		c.setPhase(now, p, evAcked, "answers again")
 		p.doubted, p.deadProbes, p.nextProbe = false, 0, 0

@@ -146,9 +146,10 @@ func (c *Conn) sendFailed(now instant, p *pathState, err error) {
 	if p.phase == pathActive && c.activePaths() > 1 && udpio.IsUnreachable(err) {
 		p.why = "send: " + err.Error()
 		if !p.doubted {
-			p.doubted, p.doubtedAt, p.doubtSince = true, now, now.add(-time.Nanosecond)
+			p.doubted, p.doubtedAt = true, now
 			p.probePings = 2
 		}
+		p.doubtSince = now.add(-time.Nanosecond)
 		c.setPhase(now, p, evSuspicion, p.why)
 		p.suspectAt = now
 		c.resendElsewhere(p)

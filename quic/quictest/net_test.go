@@ -314,6 +314,17 @@ func TestNetWritable(t *testing.T) {
 	})
 }
 
+func TestNetRefuse(t *testing.T) {
+	simulate(t, LinkConfig{}, func(t *testing.T, n *Net, client, server *Socket) {
+		client.Refuse(syscall.ENETUNREACH)
+		if done, err := client.WriteBatch(run(serverAddr, "x")); done != 0 || err != syscall.ENETUNREACH {
+			t.Errorf("WriteBatch = %d, %v", done, err)
+		}
+		client.Refuse(nil)
+		write(t, client, run(serverAddr, "x"))
+	})
+}
+
 // Packets of several links come to one reader in the order of their arrival, at the
 // times of the links.
 func TestNetArrivalTimes(t *testing.T) {

@@ -27,6 +27,7 @@ type Socket struct {
 	inbox    Arrivals[packet]
 	mtu      int
 	full     chan struct{} // not nil while writes are refused; closed at the end
+	refusal  error         // of writes
 	isClosed bool
 	seeds    int // given out
 }
@@ -117,12 +118,14 @@ func (s *Socket) WriteBatch(runs []udpio.Run) (int, error) {
 func (s *Socket) write(r *udpio.Run) error {
 	r.Check()
 	s.net.mu.Lock()
-	isClosed, full, mtu := s.isClosed, s.full != nil, s.mtu
+	isClosed, full, refusal, mtu := s.isClosed, s.full != nil, s.refusal, s.mtu
 	s.net.mu.Unlock()
 	dst := netip.AddrPortFrom(r.Dst.Addr().Unmap(), r.Dst.Port())
 	switch {
 	case isClosed:
 		return net.ErrClosed
+	case refusal != nil:
+		return refusal
 	case full:
 		return udpio.ErrWouldBlock
 	case dst.Addr().Is4() != s.addr.Addr().Is4():
@@ -162,6 +165,14 @@ func (s *Socket) SetWritable(on bool) {
 	case !on && s.full == nil:
 		s.full = make(chan struct{})
 	}
+}
+
+// Refuse makes WriteBatch fail with err, as the kernel does where there is no route, or ends
+// that (nil).
+func (s *Socket) Refuse(err error) {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	s.refusal = err
 }
 
 // WaitWritable implements udpio.Socket.
