@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/quictest"
+	"github.com/mqvpn/mqvpn/quic/sched"
 )
 
 var (
@@ -101,6 +102,49 @@ func TestLatencyUnderLoad(t *testing.T) {
 		if r.answered < r.sent || r.mean > 26*ms || r.worst > 40*ms+2*tt.stall || r.rate < tt.least*0.95*(tt.near+tt.far) {
 			t.Errorf("%d flows, up %v: %v", tt.flows, tt.up, r)
 		}
+	}
+}
+
+// TestInnerECN: flows that can be marked are, before anything of theirs is dropped.
+func TestInnerECN(t *testing.T) {
+	longSimulation(t)
+	for _, up := range []bool{true, false} {
+		simulate(t, []quictest.LinkConfig{queued(75, 20*ms), queued(20, 60*ms)}, nil, func(n *testNet) {
+			client, server := n.connect(t)
+			n.addPaths(t, client, server)
+			from, to := client, server
+			if !up {
+				from, to = server, client
+			}
+			if err := from.WaitMTU(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			it := newInner(from, to, 4, sched.ClassTCP)
+			it.ecn = true
+			it.start()
+			defer it.close()
+			time.Sleep(2 * time.Second)
+			before := it.delivered()
+			rtts, sent := it.measurePings(5*ms, 2*time.Second)
+			mbps := float64(it.delivered()-before) * 8 / 1e6 / 2.5
+			st := from.Stats()
+			it.mu.Lock()
+			marked, again := 0, 0
+			for _, f := range it.flows {
+				marked += f.marked
+				again += f.retransmitted
+			}
+			it.mu.Unlock()
+			worst := rtts[len(rtts)-1]
+			t.Logf("up %v: %d marked, %d segments came so, %d and %d dropped, %d sent again; %.1f Mbit/s, ping of %v at most, %d of %d",
+				up, st.DatagramsMarked, marked, st.DatagramsDelayed, st.DatagramsDropped, again, mbps, worst, len(rtts), sent)
+			if marked == 0 || st.DatagramsDelayed+st.DatagramsDropped > 0 {
+				t.Errorf("up %v: %d segments marked, %d and %d dropped", up, marked, st.DatagramsDelayed, st.DatagramsDropped)
+			}
+			if mbps < 0.9*0.95*95 || len(rtts) < sent || worst > 40*ms {
+				t.Errorf("up %v: %.1f Mbit/s, ping of %v at most, %d of %d", up, mbps, worst, len(rtts), sent)
+			}
+		})
 	}
 }
 
