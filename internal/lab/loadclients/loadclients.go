@@ -206,12 +206,13 @@ const (
 	udpNumber  = 17 // protocol number
 )
 
-// udpPacket is an IPv4 packet that a kernel accepts.
+// udpPacket is an IPv4 packet as a socket of Linux sends it: not to be fragmented.
 func udpPacket(from, to netip.AddrPort, size int) []byte {
 	b := make([]byte, ipv4Header+udpHeader+size)
 	src, dst := from.Addr().As4(), to.Addr().As4()
 	b[0] = 0x45
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	b[6] = 0x40 // DF
 	b[8], b[9] = 64, udpNumber
 	copy(b[12:], src[:])
 	copy(b[16:], dst[:])

@@ -20,7 +20,7 @@ import (
 // TestPacket compares with a packet whose checksums were computed by hand.
 func TestPacket(t *testing.T) {
 	b := udpPacket(netip.MustParseAddrPort("10.0.0.2:7001"), netip.MustParseAddrPort("10.0.0.1:7001"), 3)
-	const want = "4500001f00000000401166cc0a0000020a0000011b591b59000bb523000000"
+	const want = "4500001f00004000401126cc0a0000020a0000011b591b59000bb523000000"
 	if got := hex.EncodeToString(b); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
