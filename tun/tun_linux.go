@@ -18,6 +18,11 @@ import (
 
 const clonePath = "/dev/net/tun"
 
+// queueLength is how many packets, or super-packets, may wait in the kernel for Read: 9 ms of
+// UDP at 1 Gbit/s in packets of 1100 bytes. Linux has 500, of which a reader that does not
+// get its processor for 5 ms loses some.
+const queueLength = 1000
+
 // Device is a TUN interface of the kernel. See the package comment for which
 // goroutine may call what.
 type Device struct {
@@ -140,6 +145,7 @@ func (d *Device) init(name string, o Offloads) (err error) {
 	if err := d.noLinkLocal(); err != nil {
 		return err
 	}
+	_ = netlink.LinkSetTxQLen(d.link, queueLength) // the kernel's own serves too
 	d.rd.step, d.wr.step = d.readPlain, d.writePlain
 	if o.any() {
 		d.off = newOffload(o)

@@ -59,6 +59,9 @@ func TestDeviceConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if n := link.Attrs().TxQLen; n != 1000 {
+		t.Errorf("%d packets may wait to be read, want 1000", n)
+	}
 	want := map[string]bool{"10.9.0.1/24": true, "fd09::1/64": true}
 	addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
 	if err != nil {
