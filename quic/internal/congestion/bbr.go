@@ -138,6 +138,7 @@ func (b *BBR) PacingRate(srtt time.Duration) float64 {
 
 func (b *BBR) PacketSent(now time.Duration, n, inFlight int, limited bool) {
 	b.inFlight = inFlight
+	b.sent += float64(n)
 	if inFlight+b.maxDatagram > b.window {
 		b.cwndLimited = true
 	}

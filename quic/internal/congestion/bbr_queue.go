@@ -37,6 +37,9 @@ const (
 	// the last of them would make it too small, hence the highest average counts of those over
 	// bbrBusyLeast and more.
 	bbrBusyLeast, bbrBusyRounds = 4, 6
+	// A sender that has used less than this part of what pacing allows, though the window was not
+	// the limit, was slow: a busy machine, whose round trips are long, too.
+	bbrBusySent = 0.85
 	// A probe for bandwidth ends when more is in flight than so many products of bandwidth and
 	// delay, or when a queue stands after so many round trips, unless others fill it. The draft
 	// waits for a plateau, which a sender that is limited by what it has to send may never show.
@@ -56,10 +59,19 @@ type bbrQueue struct {
 
 	upRounds int // of the latest probe for bandwidth
 
+	sent        float64       // bytes
+	mayBeSent   float64       // bytes that pacing has allowed
+	pacedUntil  time.Duration // when mayBeSent was last renewed
+	busyLimited bool          // the window was the limit in a round in which a queue stood
+
 	roundStamp     time.Duration // beginning of this round
-	roundDelivered uint64        // and what had been delivered then
+	roundDelivered uint64        // and what had been delivered, sent, and allowed then
+	roundSent      float64
+	roundAllowed   float64
 	busyStamp      time.Duration // the same of the first round of those in which a queue stood
 	busyDelivered  uint64
+	busySent       float64
+	busyAllowed    float64
 	busyRounds     int
 	busyBW         float64 // bandwidth at that time
 	busyRate       float64 // what they delivered: the highest of several averages
@@ -67,12 +79,17 @@ type bbrQueue struct {
 
 // updateQueue judges the round that the acknowledgment ends.
 func (b *BBR) updateQueue() {
+	if b.pacedUntil > 0 {
+		b.mayBeSent += b.pacingRate * (b.rs.Now - b.pacedUntil).Seconds()
+	}
+	b.pacedUntil = b.rs.Now
 	if b.roundStart {
 		if b.roundMin > 0 {
 			b.judgeQueue()
 			b.roundMin = 0
 		}
 		b.roundStamp, b.roundDelivered = b.rs.Now, b.delivered
+		b.roundSent, b.roundAllowed = b.sent, b.mayBeSent
 		b.upRounds++
 	}
 	if rtt := b.rs.LatestRTT; rtt > 0 && (b.roundMin == 0 || rtt < b.roundMin) {
@@ -110,8 +127,10 @@ func (b *BBR) judgeQueue() {
 func (b *BBR) measureBusy() {
 	if b.busyRounds++; b.busyRounds == 1 {
 		b.busyStamp, b.busyDelivered = b.roundStamp, b.roundDelivered
+		b.busySent, b.busyAllowed, b.busyLimited = b.roundSent, b.roundAllowed, false
 		b.busyBW, b.busyRate = b.maxBW, 0
 	}
+	b.busyLimited = b.busyLimited || b.isCwndLimited()
 	if b.corrected || b.busyRounds < bbrBusyLeast {
 		return
 	}
@@ -122,6 +141,9 @@ func (b *BBR) measureBusy() {
 		return
 	}
 	b.corrected, b.drained = true, 0
+	if !b.busyLimited && b.sent-b.busySent < bbrBusySent*(b.mayBeSent-b.busyAllowed) {
+		return
+	}
 	if b.busyRate < b.maxBW && b.busyRate > bbrBeta*b.maxBW { // else little was sent
 		b.maxBW = b.busyRate
 		b.maxBWFilter = [2]float64{b.maxBW, b.maxBW}

@@ -74,6 +74,21 @@ func TestBBRCorrectsBandwidth(t *testing.T) {
 	}
 }
 
+// TestBBRSlowSender: where a busy machine sends less than it may, and round trips are long for the
+// same reason, what was delivered says nothing about the path.
+func TestBBRSlowSender(t *testing.T) {
+	p := newBBRPath(bbrRate, 40*ms)
+	p.until(t, "CRUISE", 2*time.Second, p.in(bbrCruise))
+	p.run(100 * ms)
+	before := p.b.maxBW
+	p.rtt, p.min = 46*ms, 40*ms
+	p.slow = 0.75 * bbrRate
+	p.run(500 * ms)
+	if p.b.maxBW < before {
+		t.Errorf("bandwidth %.2f of the link's", p.b.maxBW/bbrRate)
+	}
+}
+
 // TestBBRDrainsInAnyCase: a bandwidth that is taken for too large again, while the queue stands,
 // keeps it from being drained for a while, but is not taken for the queue of others.
 func TestBBRDrainsInAnyCase(t *testing.T) {

@@ -25,6 +25,7 @@ type bbrPath struct {
 	firstSent       time.Duration
 	limited         bool // the application sends little: limitedRate
 	limitedRate     float64
+	slow            float64 // what the machine sends at most in bytes/s, if it is above 0
 	inFlight        int
 	sent            int
 	queue           []bbrPacket // in the order of acknowledgment
@@ -75,6 +76,9 @@ func (p *bbrPath) send() {
 	rate := p.b.PacingRate(p.rtt)
 	if p.limited {
 		rate = min(rate, p.limitedRate)
+	}
+	if p.slow > 0 {
+		rate = min(rate, p.slow)
 	}
 	if rate > 0 {
 		p.next = p.now + time.Duration(mss/rate*1e9)
