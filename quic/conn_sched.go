@@ -38,12 +38,17 @@ func (c *Conn) onlyAddress(p *pathState) bool {
 // shapeQueue tells the queue of datagrams what the paths are like. The window of a flow of TCP
 // that moves to a path with a longer round trip, or back to one that was away, is too small
 // for it, unless it had a queue where it was: so such a queue is left to bulk flows, which is
-// their own wait only.
+// their own wait only. So is the queue that flows make which begin when a path does: it has
+// the window of one flow then, and grows only as fast as theirs. Dropping would end their slow
+// start far below what the path carries.
 func (c *Conn) shapeQueue(now instant) {
 	var rate, away float64 // bytes/s; bytes that paths carried which may be back soon
-	var srtt, shortest, longest time.Duration
+	var srtt, shortest, longest, ramp time.Duration
 	for i := range c.views {
 		v := &c.views[i]
+		if p := c.viewPaths[i]; p.held && now.sub(p.heldAt) <= v.SRTT {
+			ramp = max(ramp, v.SRTT)
+		}
 		rate += v.Rate
 		srtt = max(srtt, v.SRTT)
 		longest = max(longest, v.MinRTT)
@@ -60,7 +65,7 @@ func (c *Conn) shapeQueue(now instant) {
 	if rate > 0 {
 		reserve += time.Duration(min(away/rate, 1) * 1e9)
 	}
-	c.dgrams.setPaths(rate, srtt, reserve)
+	c.dgrams.setPaths(rate, srtt, reserve, ramp)
 }
 
 // refreshView renews view i, after each packet on its path.
@@ -77,6 +82,9 @@ func (c *Conn) refreshView(now instant, i int) {
 	v.MaxDatagram = c.maxDatagramOn(p)
 	p.loss.fillView(now, v)
 	v.Blocked, _ = p.loss.sendLimit(now, p.mtu.size)
+	if v.Blocked != sched.NotBlocked {
+		p.held, p.heldAt = p.loss.cc.InSlowStart(), now
+	}
 	switch {
 	case p.sockBlocked || c.batchFull(p):
 		v.Blocked = sched.BlockedSocket

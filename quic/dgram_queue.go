@@ -175,9 +175,10 @@ func (q *dgramQueue) quantumBytes() int {
 }
 
 // setPaths tells the rate of the connection in bytes/s, the longest RTT of its paths, and
-// how long a queue is useful: see Conn.shapeQueue.
-func (q *dgramQueue) setPaths(rate float64, rtt, reserve time.Duration) {
-	q.rtt, q.reserve = rtt, reserve
+// how long a queue is useful, and how long one is until a path is up to its rate: see
+// Conn.shapeQueue.
+func (q *dgramQueue) setPaths(rate float64, rtt, reserve, ramp time.Duration) {
+	q.rtt, q.reserve = rtt, max(min(reserve, maxReserve), ramp)
 	q.quantum = quantumPacket
 	if rate >= fastRate {
 		q.quantum = quantumPacket * quantumPackets
@@ -274,10 +275,10 @@ func (q *dgramQueue) skip() {
 }
 
 func (q *dgramQueue) interval() time.Duration {
-	return max(codelInterval, 2*(q.rtt+min(q.reserve, maxReserve)))
+	return max(codelInterval, 2*(q.rtt+q.reserve))
 }
 
-func (q *dgramQueue) target() time.Duration { return max(codelTarget, min(q.reserve, maxReserve)) }
+func (q *dgramQueue) target() time.Duration { return max(codelTarget, q.reserve) }
 
 // codel drops packets at the front of k that have waited too long, or marks them if it can
 // (RFC 8289 section 5.1).

@@ -117,7 +117,7 @@ func TestQueuePrefersSparseFlows(t *testing.T) {
 func TestQueueServesCallAtOnce(t *testing.T) {
 	for _, rate := range []float64{fastRate / 2, fastRate} {
 		qt := newQueueTest(t)
-		qt.q.setPaths(rate, 0, 0)
+		qt.q.setPaths(rate, 0, 0, 0)
 		const call = 99
 		for flow := range uint64(8) {
 			qt.push(flow, quantumPacket, 50)
@@ -168,7 +168,7 @@ func TestQueueQuantum(t *testing.T) {
 		run  int // packets of one flow in a row
 	}{{fastRate / 2, 1}, {fastRate, quantumPackets}} {
 		qt := newQueueTest(t)
-		qt.q.setPaths(test.rate, 0, 0)
+		qt.q.setPaths(test.rate, 0, 0, 0)
 		qt.push(1, quantumPacket, 100)
 		qt.push(2, quantumPacket, 100)
 		flows := qt.take(4 * quantumPackets)
@@ -274,7 +274,7 @@ func TestQueueKeepsSparseFlowsFirst(t *testing.T) {
 // TestQueueWaitsForRoundTrip: nothing is dropped before the senders can have heard.
 func TestQueueWaitsForRoundTrip(t *testing.T) {
 	qt := newQueueTest(t)
-	qt.q.setPaths(0, 200*time.Millisecond, 0)
+	qt.q.setPaths(0, 200*time.Millisecond, 0, 0)
 	qt.push(1, 1000, 1000)
 	for end := qt.now.add(399 * time.Millisecond); qt.now < end; qt.now = qt.now.add(time.Millisecond) {
 		qt.take(1)
@@ -293,7 +293,7 @@ func TestQueueWaitsForRoundTrip(t *testing.T) {
 func TestQueueReserve(t *testing.T) {
 	for _, reserve := range []time.Duration{0, 40 * time.Millisecond, time.Second} {
 		qt := newQueueTest(t)
-		qt.q.setPaths(0, 0, reserve)
+		qt.q.setPaths(0, 0, reserve, 0)
 		qt.push(1, 1000, 30)
 		for range 1000 { // 30 packets at one in a millisecond
 			qt.now = qt.now.add(time.Millisecond)
@@ -311,6 +311,23 @@ func TestQueueReserve(t *testing.T) {
 		}
 		if qt.q.delayed == 0 {
 			t.Errorf("reserve %v: nothing dropped of a queue of 150 ms", reserve)
+		}
+	}
+}
+
+// TestQueueRamp: nor is the queue dropped that stands for a path in slow start.
+func TestQueueRamp(t *testing.T) {
+	for _, ramp := range []time.Duration{0, 300 * time.Millisecond} {
+		qt := newQueueTest(t)
+		qt.q.setPaths(0, 300*time.Millisecond, time.Second, ramp)
+		qt.push(1, 1000, 200)
+		for range 2000 {
+			qt.now = qt.now.add(time.Millisecond)
+			qt.push(1, 1000, 1)
+			qt.take(1)
+		}
+		if dropped := qt.q.delayed > 0; dropped != (ramp == 0) {
+			t.Errorf("ramp %v: %d dropped", ramp, qt.q.delayed)
 		}
 	}
 }

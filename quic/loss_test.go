@@ -40,6 +40,7 @@ func (c *ccRecorder) PersistentCongestion(now time.Duration)   { c.persistent++ 
 func (c *ccRecorder) Resume(time.Duration)                     { c.window /= 2 }
 func (c *ccRecorder) SetMaxDatagram(n int)                     {}
 func (c *ccRecorder) State() string                            { return "" }
+func (c *ccRecorder) InSlowStart() bool                        { return true }
 
 // lossTest drives a lossState with explicit times, as offsets from testStart.
 type lossTest struct {

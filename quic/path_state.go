@@ -144,6 +144,8 @@ type pathState struct {
 	deadProbes  int
 	nextProbe   instant
 	lastAcked   instant // last time a packet of this path was acknowledged
+	heldAt      instant // last time its window or its pacer held something back
+	held        bool    // in slow start then
 	lastSent    instant // last ack-eliciting packet
 	lastRecv    instant // last packet received
 	probePings  int     // PINGs owed beyond the window

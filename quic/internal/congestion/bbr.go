@@ -129,6 +129,8 @@ func (b *BBR) Window() int      { return b.window }
 func (b *BBR) State() string    { return bbrStateNames[b.state] }
 func (b *BBR) SendQuantum() int { return b.quantum }
 
+func (b *BBR) InSlowStart() bool { return !b.fullBWReached }
+
 func (b *BBR) PacingRate(srtt time.Duration) float64 {
 	if b.pacingRate == 0 && srtt > 0 {
 		return bbrStartupPacingGain * float64(b.window) / srtt.Seconds()

@@ -68,6 +68,9 @@ type Controller interface {
 	Resume(now time.Duration)
 	// SetMaxDatagram tells the new largest UDP payload of the path in bytes.
 	SetMaxDatagram(n int)
+	// InSlowStart says that what the path carries is not known yet: each round trip sends
+	// about twice what the one before did. It may also begin again.
+	InSlowStart() bool
 	// State is the name of the state, for people: of RFC 9002 section 7.3, or of the draft of
 	// BBR in lower case.
 	State() string

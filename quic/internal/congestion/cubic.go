@@ -70,12 +70,12 @@ func NewCubic(maxDatagram int) *Cubic {
 
 func (c *Cubic) Window() int { return int(c.window) }
 
-func (c *Cubic) inSlowStart() bool { return c.window < c.ssthresh }
+func (c *Cubic) InSlowStart() bool { return c.window < c.ssthresh }
 
-func (c *Cubic) State() string { return windowState(c.inSlowStart()) }
+func (c *Cubic) State() string { return windowState(c.InSlowStart()) }
 
 func (c *Cubic) PacingRate(srtt time.Duration) float64 {
-	return pacingRate(c.Window(), c.inSlowStart(), c.resumption.phase == guessing, srtt)
+	return pacingRate(c.Window(), c.InSlowStart(), c.resumption.phase == guessing, srtt)
 }
 
 func (c *Cubic) SendQuantum() int { return burstPackets * c.maxDatagram }
@@ -107,7 +107,7 @@ func (c *Cubic) Acked(a Ack) {
 	if covered {
 		return
 	}
-	if c.inSlowStart() {
+	if c.InSlowStart() {
 		c.window = min(c.window+c.hystart.grow(a), c.ssthresh)
 		if c.hystart.done {
 			// RFC 9438 section 4.10: no loss has told W_max yet.
@@ -214,7 +214,7 @@ func (c *Cubic) endEpoch() { c.inEpoch, c.paused = false, false }
 
 func (c *Cubic) Resume(now time.Duration) {
 	known := c.Window()
-	if c.inSlowStart() && !math.IsInf(c.ssthresh, 1) {
+	if c.InSlowStart() && !math.IsInf(c.ssthresh, 1) {
 		known = int(c.ssthresh)
 	}
 	c.touched, c.undoable = true, false

@@ -31,12 +31,12 @@ func NewNewReno(maxDatagram int) *NewReno {
 
 func (c *NewReno) Window() int { return c.window }
 
-func (c *NewReno) inSlowStart() bool { return c.window < c.ssthresh }
+func (c *NewReno) InSlowStart() bool { return c.window < c.ssthresh }
 
-func (c *NewReno) State() string { return windowState(c.inSlowStart()) }
+func (c *NewReno) State() string { return windowState(c.InSlowStart()) }
 
 func (c *NewReno) PacingRate(srtt time.Duration) float64 {
-	return pacingRate(c.window, c.inSlowStart(), c.resumption.phase == guessing, srtt)
+	return pacingRate(c.window, c.InSlowStart(), c.resumption.phase == guessing, srtt)
 }
 
 func (c *NewReno) SendQuantum() int { return burstPackets * c.maxDatagram }
@@ -53,7 +53,7 @@ func (c *NewReno) Acked(a Ack) {
 	if a.AppLimited || covered || c.resumption.phase == guessing {
 		return
 	}
-	if c.inSlowStart() {
+	if c.InSlowStart() {
 		c.window += a.Bytes
 		return
 	}
@@ -98,7 +98,7 @@ func (c *NewReno) PersistentCongestion(now time.Duration) {
 
 func (c *NewReno) Resume(now time.Duration) {
 	known := c.window
-	if c.inSlowStart() && c.ssthresh != math.MaxInt {
+	if c.InSlowStart() && c.ssthresh != math.MaxInt {
 		known = c.ssthresh
 	}
 	c.touched = true
