@@ -140,20 +140,25 @@ func outlast(ctx context.Context, t *trial) error {
 	if err := lab.Sleep(ctx, loadWarmUp); err != nil {
 		return err
 	}
+	silent := t.sampler.Count()
 	times, err := mustParseScript(fmt.Sprintf("0s all silent for %s", longOutage)).play(ctx, t.world, t.sampler)
 	if err != nil {
 		return err
 	}
-	repaired := time.Now()
+	t.sampler.Void(silent) // how late nothing arrived is of no interest
+	repaired, back := time.Now(), times[len(times)-1]
 	t.values[lost] = 0
-	t.values[resumeTime] = resumeLimit.Seconds()
-	for time.Since(repaired) < resumeLimit {
-		if b.Err() != nil {
-			break
-		}
-		if b.OldestArrival().After(repaired) {
+	t.values[resumeTime], t.values[returnTime] = resumeLimit.Seconds(), resumeLimit.Seconds()
+	for resumed, returned := false, false; !(resumed && returned) && time.Since(repaired) < resumeLimit && b.Err() == nil; {
+		if !resumed && b.OldestArrival().After(repaired) {
+			resumed = true
 			t.values[resumeTime] = time.Since(repaired).Seconds()
-			break
+		}
+		for _, x := range t.sampler.Timeline().Samples {
+			if since := x.Time - back; !returned && since > 0 && x.Probe.UpGap < 1e3 && x.Probe.DownGap < 1e3 {
+				returned = true
+				t.values[returnTime] = since
+			}
 		}
 		if err := lab.Sleep(ctx, 50*time.Millisecond); err != nil {
 			return err
@@ -161,13 +166,6 @@ func outlast(ctx context.Context, t *trial) error {
 	}
 	if b.Err() != nil || t.values[resumeTime] >= resumeLimit.Seconds() {
 		t.values[lost] = 1
-	}
-	t.values[returnTime] = resumeLimit.Seconds()
-	for _, x := range t.sampler.Timeline().Samples {
-		if since := x.Time - times[len(times)-1]; since > 0 && x.Probe.UpGap < 1e3 && x.Probe.DownGap < 1e3 {
-			t.values[returnTime] = since
-			break
-		}
 	}
 	return nil
 }
