@@ -14,6 +14,9 @@ const (
 	// paths.
 	gainAtGap  = 1.25
 	gainAtOnce = 2.0
+	// gainOfAll suffices to leave others on a path that is full for one that no large flow
+	// uses: they get what it leaves, and else that path stays empty as long as they last.
+	gainOfAll = 0.9
 	// settleTime is for how long a flow stays on its path at least, if moving it
 	// reorders packets, and gapSettleTime if not.
 	settleTime    = time.Second
@@ -290,6 +293,9 @@ func (s *wlb) reconsider(now time.Duration, f *flow, i int, w *Work, paths []Pat
 	case small && 4*paths[i].MinRTT <= 3*paths[j].MinRTT:
 		return i // it would be nearer here
 	case gap:
+		if large && p.sharers() > 1 && q.sharers() == 0 {
+			need = gainOfAll
+		}
 	case large:
 		need, settled = gainAtOnce, settleTime
 	default:

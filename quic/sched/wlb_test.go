@@ -369,6 +369,47 @@ func TestWLBMovesElephants(t *testing.T) {
 	}
 }
 
+// TestWLBLeavesNoLinkEmpty: of flows that are all on the large link, one goes to the small one
+// for about as much as it has, since the others gain by that; not for half of it, and none comes
+// back.
+func TestWLBLeavesNoLinkEmpty(t *testing.T) {
+	for flows, want := range map[int]int{1: 0, 2: 0, 3: 0, 4: 1, 5: 1} {
+		const step = 400 * time.Microsecond // for a packet of the large link
+		s := newWLB()
+		large := with(path(0, 28*ms, 300*mbit), func(p *Path) { p.MinRTT = 20 * ms })
+		small := path(1, 60*ms, 80*mbit)
+		s.known = []wlbPath{{id: 1, tier: tierNone}, {id: 0, tier: tierNone}}
+		homes := map[uint64]uint32{}
+		moves := 0
+		for n := range 25_000 {
+			now := time.Second + time.Duration(n)*step
+			views := []Path{large, small}
+			if n < 2500 {
+				views = views[:1]
+			}
+			if n == 2500 { // not new, but unused
+				s.survey(now, views)
+				s.eagerUntil = now
+			}
+			if p := &s.known[0]; n >= 2500 {
+				p.trial.proven, p.trial.full = true, now-time.Second
+			}
+			w := tcp(uint64(n%flows + 1))
+			w.Size, w.Age = int(300*mbit*step.Seconds()), 10*ms
+			if i, _ := s.Pick(now, w, views); i >= 0 {
+				s.Sent(now, w, i, w.Size)
+				if id, ok := homes[w.Flow]; ok && id != views[i].ID {
+					moves++
+				}
+				homes[w.Flow] = views[i].ID
+			}
+		}
+		if moves != want {
+			t.Errorf("%d flows: %d moves, want %d: %v", flows, moves, want, homes)
+		}
+	}
+}
+
 // TestWLBDoesNotSwing lets small flows with pauses share two paths with a large one.
 func TestWLBDoesNotSwing(t *testing.T) {
 	s := NewWLB()
