@@ -65,6 +65,7 @@ type innerSeg struct {
 	lost  bool // to be sent again
 	again bool // was sent again
 	pn    uint64
+	came  uint64 // pn of the copy that arrived first, which timestamps tell (RFC 7323)
 }
 
 type innerSent struct {
@@ -206,13 +207,13 @@ func (it *innerTCP) transmit(now time.Duration, f *innerFlow) {
 			break
 		}
 		f.sent++
-		*f.segs[s] = innerSeg{sent: now, again: f.segs[s].lost, pn: f.sent}
+		*f.segs[s] = innerSeg{sent: now, again: f.segs[s].lost, pn: f.sent, came: f.segs[s].came}
 		f.order = append(f.order, innerSent{s, now, f.sent})
 		if f.inFlight++; f.inFlight == 1 {
 			f.timerFrom = now
 		}
 		f.cc.PacketSent(now, innerSegment, f.inFlight*innerSegment, false)
-		b := it.packet(f.key, f.class, innerSegment, s, 0)
+		b := it.packet(f.key, f.class, innerSegment, s, 0, f.sent)
 		if it.ecn {
 			b.Mark = func(p []byte) { p[innerMarkAt] = 1 }
 		}
@@ -269,8 +270,9 @@ func (it innerReceiver) HandleDatagram(b []byte) {
 	if s < f.expected || f.early[s] {
 		return
 	}
-	if s < f.highest {
-		if g := f.segs[s]; g != nil && g.sent < it.now()-2*time.Second {
+	if g := f.segs[s]; g != nil {
+		g.came = binary.BigEndian.Uint64(b[24:])
+		if s < f.highest && g.sent < it.now()-2*time.Second {
 			f.reordered++
 		}
 	}
@@ -343,7 +345,7 @@ func (it innerSender) HandleDatagram(b []byte) {
 		if !g.lost {
 			f.inFlight--
 		}
-		early := g.again && now-g.sent < f.minRTT // it was the first copy that arrived
+		early := g.again && g.came != g.pn // it was an earlier copy that arrived
 		if g.lost || early {
 			delete(f.again, s)
 			f.spurious()
