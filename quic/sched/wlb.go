@@ -323,7 +323,19 @@ func (s *wlb) pickAny(now time.Duration, w *Work, paths []Path, t tier) int {
 			return fallback // poor, and all others are blocked
 		}
 	}
+	if i < 0 && w.Age >= queueDelay {
+		s.waitsFor(paths, t)
+	}
 	return i
+}
+
+// waitsFor notes that work waits for every blocked path of tier t, whatever blocks it.
+func (s *wlb) waitsFor(paths []Path, t tier) {
+	for i := range paths {
+		if p := s.at(i); p.tier == t && paths[i].Blocked != NotBlocked {
+			p.trial.blocked = true
+		}
+	}
 }
 
 // mostDeficit returns, of the unblocked paths where the packet arrives soon enough,

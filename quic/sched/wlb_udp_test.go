@@ -148,3 +148,39 @@ func TestWLBCallBesideBulkFlows(t *testing.T) {
 		})
 	}
 }
+
+// TestWLBUDPGoesToReturnedPath: bulk flows are spread over one path, for which they wait as it
+// is full by pacing, when another one comes back: some go there.
+func TestWLBUDPGoesToReturnedPath(t *testing.T) {
+	paths := []Path{path(0, 20*ms, 50*mbit), path(1, 60*ms, 50*mbit)}
+	s := newWLB()
+	var counts [2]int
+	for now := time.Second; now < 8*time.Second+fullFor; now += 2 * ms {
+		view := paths
+		switch {
+		case now == 4*time.Second:
+			s.Event(now, 1, EventPathDown)
+			fallthrough
+		case now > 4*time.Second && now < 8*time.Second:
+			view = paths[:1]
+		case now == 8*time.Second:
+			s.Event(now, 1, EventPathUp)
+		}
+		w := udp
+		for flow := range uint64(8) {
+			w.Flow, w.Age = 100+flow, 0
+			if i := pathOfFlow(s, now, w, view); now >= 8*time.Second {
+				counts[i]++
+			}
+		}
+		w.Age = 2 * queueDelay
+		if len(view) == 1 {
+			p := view[0]
+			p.Blocked = BlockedPacing
+			s.Pick(now, w, []Path{p})
+		}
+	}
+	if part := float64(counts[1]) / float64(counts[0]+counts[1]); part < 0.2 || part > 0.8 {
+		t.Errorf("packets %v", counts)
+	}
+}
