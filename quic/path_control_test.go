@@ -84,8 +84,8 @@ func TestPathPriorities(t *testing.T) {
 		server.SetDatagramHandler(&datagramSink{})
 		carried := func() (a, b uint64) {
 			before := [2]uint64{pathOf(t, client, "a").DatagramsSent, pathOf(t, client, "b").DatagramsSent}
-			for range 100 {
-				client.SendDatagrams([]*PacketBuf{datagram(0, 500)})
+			for range 100 { // more than one path carries
+				client.SendDatagrams([]*PacketBuf{datagram(0, 1000), datagram(0, 1000), datagram(0, 1000)})
 				time.Sleep(time.Millisecond)
 			}
 			return pathOf(t, client, "a").DatagramsSent - before[0], pathOf(t, client, "b").DatagramsSent - before[1]

@@ -140,7 +140,7 @@ func TestQlogOfTroubledPaths(t *testing.T) {
 	simulate(t, []quictest.LinkConfig{lossy, slowLink()}, logs.logged, func(n *testNet) {
 		client, server := n.connect(t)
 		n.addPaths(t, client, server)
-		transfer(t, client, server, 400e3)
+		transfer(t, client, server, 800e3)
 		go n.blackhole(1, time.Second)
 		probe(client, server, 3*time.Second)
 		a := n.sockets[0].LocalAddr()

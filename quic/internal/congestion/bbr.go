@@ -37,6 +37,12 @@ const (
 	bbrProbeWaitSpread  = time.Second
 
 	bbrMaxQuantum = 64 << 10 // bytes
+
+	// bbrStartPackets is the window from the first acknowledgment on, paced over a third of a
+	// round trip: what three flows of TCP begin with (RFC 6928). Those inside of a tunnel find
+	// its window there when they begin; if it is less than theirs, they take the wait for a full
+	// link and end their slow start.
+	bbrStartPackets = 32
 )
 
 // unbounded stands for an infinite number of bytes.
@@ -70,7 +76,8 @@ const (
 // BBR is the controller of draft-ietf-ccwg-bbr (version 3 of BBR): it models the
 // bandwidth and the round-trip time of the path, and what may be in flight, and
 // probes for changes of each. Names are the draft's. What the draft leaves open: a
-// CE mark counts like a round with too many losses. What is different stands in bbr_queue.go.
+// CE mark counts like a round with too many losses. What is different stands in bbr_queue.go
+// and at bbrStartPackets.
 type BBR struct {
 	maxDatagram int
 	touched     bool
@@ -172,6 +179,9 @@ func (b *BBR) Acked(a Ack) {
 	b.rs, b.inFlight, b.srtt = a, a.InFlight, a.SRTT
 	b.delivered += uint64(a.Bytes)
 	if b.pacingRate == 0 {
+		if !b.inRecovery {
+			b.window = max(b.window, bbrStartPackets*b.maxDatagram)
+		}
 		b.pacingRate = b.PacingRate(a.SRTT)
 	}
 	covered := b.recovery.covers(a.SentTime)

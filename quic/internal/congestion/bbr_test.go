@@ -129,6 +129,29 @@ func (p *bbrPath) in(s bbrState) func() bool { return func() bool { return p.b.s
 
 const bbrRate = 5e6 // bytes/s
 
+// TestBBRStart: the first acknowledgment raises the initial window, paced over a third of a
+// round trip, but not if something was lost.
+func TestBBRStart(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		b := NewBBR(mss)
+		if got := b.Window(); got != initialWindow(mss) { // R9002-7.2-1
+			t.Fatalf("window %d before the first acknowledgment", got)
+		}
+		b.PacketSent(time.Second, mss, 2*mss, false)
+		if lost {
+			b.Lost(Loss{Now: time.Second + 40*ms, Bytes: mss, SentTime: time.Second, NewRun: true, TxInFlight: 2 * mss, LostSince: mss})
+		}
+		b.Acked(Ack{Now: time.Second + 40*ms, Bytes: mss, SentTime: time.Second, InFlight: mss, SRTT: 40 * ms, LatestRTT: 40 * ms,
+			MinRTT: 40 * ms, Delivered: mss, TxInFlight: 2 * mss})
+		if got := b.Window() >= bbrStartPackets*mss; got == lost {
+			t.Errorf("lost %v: window %d", lost, b.Window())
+		}
+		if got, most := b.PacingRate(40*ms)*0.04, 2.8*bbrStartPackets*mss; !lost && (got < 0.95*most || got > most) {
+			t.Errorf("%.0f bytes are paced over a round trip", got)
+		}
+	}
+}
+
 // TestBBRStartup: Startup ends on a plateau of the bandwidth, Drain when the queue
 // is gone, and then DOWN, CRUISE, REFILL and UP follow each other.
 func TestBBRStartup(t *testing.T) {
