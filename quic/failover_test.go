@@ -3,7 +3,6 @@
 package quic
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -81,17 +80,7 @@ func (f fault) silences(p PathStats, other quictest.LinkConfig) (up, down time.D
 func failover(t *testing.T, links []quictest.LinkConfig, faults []fault, flows int, up bool) {
 	t.Helper()
 	simulate(t, links, nil, func(n *testNet) {
-		client, server := n.connect(t)
-		client.LabelPath(0, "a")
-		n.addPaths(t, client, server)
-		if err := client.WaitMTU(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		from, to := client, server
-		if !up {
-			from, to = server, client
-		}
-		it := startInnerTCP(from, to, flows)
+		client, server, it := n.startFlows(t, flows, up)
 		defer it.close()
 		go it.probe()
 		rate := func(d time.Duration) float64 {

@@ -3,10 +3,12 @@
 package quic
 
 import (
+	"context"
 	"encoding/binary"
 	"math"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/mqvpn/mqvpn/quic/internal/congestion"
@@ -135,6 +137,22 @@ func (it *innerTCP) start() {
 	it.to.SetDatagramHandler(innerReceiver{it})
 	it.from.SetDatagramHandler(innerSender{it})
 	go it.run()
+}
+
+// startFlows connects over all links and starts bulk flows of TCP, up or down, once the MTU
+// is known. The client's paths are a, b, and so on.
+func (n *testNet) startFlows(t *testing.T, flows int, up bool) (client, server *Conn, it *innerTCP) {
+	t.Helper()
+	client, server = n.connect(t)
+	client.LabelPath(0, "a")
+	n.addPaths(t, client, server)
+	if err := client.WaitMTU(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if up {
+		return client, server, startInnerTCP(client, server, flows)
+	}
+	return client, server, startInnerTCP(server, client, flows)
 }
 
 func (it *innerTCP) now() time.Duration { return time.Since(it.epoch) + time.Second }

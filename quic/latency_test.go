@@ -37,18 +37,7 @@ func underLoad(t *testing.T, cc CongestionControl, links []quictest.LinkConfig, 
 	simulate(t, links, func(client, server *Config) {
 		client.CongestionControl, server.CongestionControl = cc, cc
 	}, func(n *testNet) {
-		client, server := n.connect(t)
-		if len(links) > 1 {
-			n.addPaths(t, client, server)
-		}
-		if err := client.WaitMTU(context.Background()); err != nil {
-			t.Fatal(err)
-		}
-		from, to := client, server
-		if !up {
-			from, to = server, client
-		}
-		it := startInnerTCP(from, to, flows)
+		_, _, it := n.startFlows(t, flows, up)
 		defer it.close()
 		it.mu.Lock()
 		it.call = call
